@@ -1,0 +1,273 @@
+//! The fields that chat and text completions share.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::ApiError;
+
+/// Everything in a request that steers generation, whichever endpoint it came to. Parsed from the same bytes as
+/// the endpoint's own type, so that neither needs the other's fields and errors keep their path.
+///
+/// Absent and `null` are the same. Names follow OpenAI where it has the field, vLLM where it does not.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct Generation {
+    /// The served model's name.
+    pub model: Option<String>,
+    /// Server-sent events instead of one body.
+    pub stream: Option<bool>,
+    /// Only with `stream`.
+    pub stream_options: Option<StreamOptions>,
+    /// The most tokens to generate; the older name of `max_completion_tokens`.
+    pub max_tokens: Option<u32>,
+    /// The most tokens to generate; wins over `max_tokens`.
+    pub max_completion_tokens: Option<u32>,
+    /// 0 is greedy; 0 to 2.
+    pub temperature: Option<f32>,
+    /// Nucleus mass; above 0, at most 1.
+    pub top_p: Option<f32>,
+    /// How many of the likeliest tokens stay; 0 and -1 mean all.
+    pub top_k: Option<i64>,
+    /// Least probability relative to the likeliest token; 0 to 1.
+    pub min_p: Option<f32>,
+    /// Divides positive and multiplies negative logits of tokens seen in prompt or output; above 0.
+    pub repetition_penalty: Option<f32>,
+    /// Subtracted once per occurrence in the output; -2 to 2.
+    pub frequency_penalty: Option<f32>,
+    /// Subtracted once if the token is in the output; -2 to 2.
+    pub presence_penalty: Option<f32>,
+    /// Token id (a decimal string, as JSON keys are) to a bias of -100 to 100.
+    pub logit_bias: Option<BTreeMap<String, f32>>,
+    /// Makes sampling repeatable.
+    pub seed: Option<i64>,
+    /// How many answers.
+    pub n: Option<u32>,
+    /// Up to [`Self::STOP_MAX`] strings that end the answer; they are not part of it.
+    pub stop: Option<Stop>,
+    /// Chat: true or false. Completions: how many alternatives.
+    pub logprobs: Option<Value>,
+    /// Chat: how many alternatives, with `logprobs: true`.
+    pub top_logprobs: Option<u32>,
+    /// Go on past the end-of-sequence token.
+    pub ignore_eos: Option<bool>,
+    /// Log-likelihoods of the prompt's own tokens, with this many alternatives.
+    pub prompt_logprobs: Option<u32>,
+    /// Answer with token ids beside text.
+    pub return_token_ids: Option<bool>,
+    /// Lower is served earlier; 0 unless set.
+    pub priority: Option<i32>,
+    /// Sets prefix-cache entries apart; only trusted from a gateway.
+    pub cache_salt: Option<String>,
+    /// The end user, who is kept on one model version.
+    pub user: Option<String>,
+    /// Only `{"type": "text"}` for now.
+    pub response_format: Option<Value>,
+    /// Refused for now, as is everything else below.
+    pub tools: Option<Value>,
+    /// Refused unless `"none"`.
+    pub tool_choice: Option<Value>,
+    /// The older form of `tools`.
+    pub functions: Option<Value>,
+    /// vLLM's name for a JSON schema.
+    pub guided_json: Option<Value>,
+    /// Output kinds; only `["text"]`.
+    pub modalities: Option<Vec<String>>,
+}
+
+/// `stream_options`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamOptions {
+    /// One last chunk with `choices: []` and the token counts.
+    #[serde(default)]
+    pub include_usage: Option<bool>,
+}
+
+/// `stop`: one string or several.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected a string or a list of strings")]
+pub enum Stop {
+    /// One.
+    One(String),
+    /// Several.
+    Many(Vec<String>),
+}
+
+impl Stop {
+    /// The strings as a list.
+    pub fn into_vec(self) -> Vec<String> {
+        match self {
+            Self::One(stop) => vec![stop],
+            Self::Many(stops) => stops,
+        }
+    }
+}
+
+impl Generation {
+    /// The most `stop` strings in a request. OpenAI allows 4, vLLM any number; 16 is room enough and a bound.
+    pub const STOP_MAX: usize = 16;
+    /// The most characters in one `stop` string.
+    pub const STOP_CHARS_MAX: usize = 256;
+    /// The most answers to one request.
+    pub const N_MAX: u32 = 64;
+    /// The most alternatives per token.
+    pub const LOGPROBS_MAX: u32 = 20;
+
+    /// Checks ranges, and refuses what this server cannot do yet. Types were checked by parsing.
+    pub fn validate(&self) -> Result<(), ApiError> {
+        in_range("temperature", self.temperature, 0.0, 2.0)?;
+        in_range("top_p", self.top_p, f32::MIN_POSITIVE, 1.0)?;
+        in_range("min_p", self.min_p, 0.0, 1.0)?;
+        in_range("repetition_penalty", self.repetition_penalty, 0.01, 100.0)?;
+        in_range("frequency_penalty", self.frequency_penalty, -2.0, 2.0)?;
+        in_range("presence_penalty", self.presence_penalty, -2.0, 2.0)?;
+        in_range("top_k", self.top_k, -1, i64::from(u32::MAX))?;
+        in_range("n", self.n, 1, Self::N_MAX)?;
+        in_range("max_tokens", self.max_tokens, 1, u32::MAX)?;
+        in_range("max_completion_tokens", self.max_completion_tokens, 1, u32::MAX)?;
+        in_range("top_logprobs", self.top_logprobs, 0, Self::LOGPROBS_MAX)?;
+        in_range("prompt_logprobs", self.prompt_logprobs, 0, Self::LOGPROBS_MAX)?;
+        for (token, bias) in self.logit_bias.iter().flatten() {
+            if token.parse::<u32>().is_err() {
+                return Err(ApiError::invalid(
+                    "logit_bias",
+                    "the keys of `logit_bias` must be token ids, written as decimal strings",
+                ));
+            }
+            in_range("logit_bias", Some(*bias), -100.0, 100.0)?;
+        }
+        self.validate_stop()?;
+        if self.stream_options.is_some() && self.stream != Some(true) {
+            return Err(ApiError::invalid(
+                "stream_options",
+                "`stream_options` is only allowed with `stream: true`",
+            ));
+        }
+        self.refuse_what_is_not_there()
+    }
+
+    /// The cap on generated tokens: the newer name wins.
+    pub fn max_output_tokens(&self) -> Option<u32> {
+        self.max_completion_tokens.or(self.max_tokens)
+    }
+
+    /// Whether the last chunk of a stream carries usage.
+    pub fn include_usage(&self) -> bool {
+        self.stream_options.and_then(|options| options.include_usage).unwrap_or(false)
+    }
+
+    fn validate_stop(&self) -> Result<(), ApiError> {
+        let stops: &[String] = match &self.stop {
+            None => return Ok(()),
+            Some(Stop::One(stop)) => std::slice::from_ref(stop),
+            Some(Stop::Many(stops)) => stops,
+        };
+        if stops.len() > Self::STOP_MAX {
+            return Err(ApiError::invalid(
+                "stop",
+                format!("at most {} stop strings are allowed", Self::STOP_MAX),
+            ));
+        }
+        if stops.iter().any(|stop| stop.is_empty() || stop.chars().count() > Self::STOP_CHARS_MAX) {
+            return Err(ApiError::invalid(
+                "stop",
+                format!("a stop string must have 1 to {} characters", Self::STOP_CHARS_MAX),
+            ));
+        }
+        Ok(())
+    }
+
+    fn refuse_what_is_not_there(&self) -> Result<(), ApiError> {
+        let absent = |param: &str, what: &str| {
+            Err(ApiError::invalid(
+                param,
+                format!("{what} is not supported by this server; leave `{param}` out"),
+            ))
+        };
+        if self.tools.as_ref().is_some_and(|tools| tools.as_array().is_none_or(|tools| !tools.is_empty())) {
+            return absent("tools", "tool calling");
+        }
+        if self.tool_choice.as_ref().is_some_and(|choice| choice != "none" && choice != "auto") {
+            return absent("tool_choice", "tool calling");
+        }
+        if self.functions.is_some() {
+            return absent("functions", "function calling");
+        }
+        if self.response_format.as_ref().is_some_and(|format| format["type"] != "text") {
+            return absent("response_format", "structured output");
+        }
+        if self.guided_json.is_some() {
+            return absent("guided_json", "structured output");
+        }
+        if self.modalities.as_ref().is_some_and(|kinds| kinds.iter().any(|kind| kind != "text")) {
+            return absent("modalities", "output other than text");
+        }
+        Ok(())
+    }
+}
+
+/// Refuses values outside `min..=max`, and NaN.
+fn in_range<T>(param: &str, value: Option<T>, min: T, max: T) -> Result<(), ApiError>
+where
+    T: PartialOrd + std::fmt::Display + Copy,
+{
+    match value {
+        Some(value) if !(value >= min && value <= max) => Err(ApiError::invalid(
+            param,
+            format!("`{param}` must be between {min} and {max}, but is {value}"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Why an answer ended. A missing reason reads as truncation to clients, so the last chunk always has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FinishReason {
+    /// The model ended, or a stop string was found.
+    Stop,
+    /// The cap on tokens or the context was reached.
+    Length,
+}
+
+impl FinishReason {
+    /// The wire name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Length => "length",
+        }
+    }
+}
+
+/// Token counts of one request, all of its answers together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Tokens of the prompt.
+    pub prompt_tokens: u32,
+    /// Tokens generated.
+    pub completion_tokens: u32,
+    /// Their sum.
+    pub total_tokens: u32,
+    /// How many prompt tokens were not computed again.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub prompt_tokens_details: Option<PromptTokensDetails>,
+}
+
+/// OpenAI's breakdown of `prompt_tokens`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PromptTokensDetails {
+    /// Found in the prefix cache.
+    pub cached_tokens: u32,
+}
+
+/// The log-likelihood of one prompt token, with the likeliest alternatives (vLLM's `prompt_logprobs`).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PromptLogprob {
+    /// Natural logarithm of the probability.
+    pub logprob: f32,
+    /// 1 for the likeliest token.
+    pub rank: u32,
+    /// The token's own text.
+    pub decoded_token: String,
+}
