@@ -1,0 +1,55 @@
+//! What computes a step: the transformer here, a simulated GPU elsewhere.
+
+use std::sync::Arc;
+
+use crate::EngineError;
+use crate::model::{Batch, Transformer};
+use crate::ops::Ops;
+
+/// Computes batches over its own KV-cache.
+pub trait Backend: Send {
+    /// Logits for each of the batch's `logit_rows`.
+    fn forward(&mut self, batch: &Batch) -> Result<Logits, EngineError>;
+}
+
+/// Rows of logits.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Logits {
+    values: Vec<f32>,
+    vocab_size: usize,
+}
+
+impl Logits {
+    /// From (rows · vocabulary) numbers.
+    pub fn new(values: Vec<f32>, vocab_size: usize) -> Self {
+        assert!(vocab_size > 0 && values.len().is_multiple_of(vocab_size), "logits come in whole rows");
+        Self { values, vocab_size }
+    }
+
+    /// One slice a row.
+    pub fn rows(&mut self) -> impl Iterator<Item = &mut [f32]> {
+        self.values.chunks_exact_mut(self.vocab_size.max(1))
+    }
+}
+
+/// A real model.
+#[derive(Debug)]
+pub struct TransformerBackend<O> {
+    model: Arc<Transformer>,
+    ops: O,
+}
+
+impl<O: Ops> TransformerBackend<O> {
+    /// Shared weights, and operations with a KV-cache of their own.
+    pub fn new(model: Arc<Transformer>, ops: O) -> Self {
+        Self { model, ops }
+    }
+}
+
+impl<O: Ops> Backend for TransformerBackend<O> {
+    fn forward(&mut self, batch: &Batch) -> Result<Logits, EngineError> {
+        let logits = self.model.forward(batch, &mut self.ops)?;
+        let vocab_size = self.model.config().vocab_size;
+        Ok(Logits::new(logits.flatten_all()?.to_vec1()?, vocab_size))
+    }
+}

@@ -1,0 +1,90 @@
+//! What a model file says of itself, without loading its weights.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::EngineError;
+use crate::chat_template::ChatTemplate;
+use crate::model::{Weights, WeightsKind};
+use crate::ops::KvDtype;
+use crate::tokenizer::Tokenizer;
+
+/// A model's shape and what it costs to hold.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Inspection {
+    /// `gguf` or `safetensors`.
+    pub format: &'static str,
+    /// The family.
+    pub architecture: &'static str,
+    /// Numbers in all weights.
+    pub parameters: usize,
+    /// The type of most of them, in the file.
+    pub quantization: String,
+    /// Blocks of attention and feed-forward.
+    pub num_layers: usize,
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Query heads.
+    pub num_heads: usize,
+    /// Key and value heads.
+    pub num_kv_heads: usize,
+    /// Tokens in the vocabulary.
+    pub vocab_size: usize,
+    /// The longest context it was trained for, in tokens.
+    pub context_len: usize,
+    /// Bytes of the file or folder.
+    pub file_bytes: u64,
+    /// Bytes of the weights in memory, which are f32.
+    pub weights_bytes: usize,
+    /// Bytes of keys and values for 1,000 tokens in f16.
+    pub kv_bytes_per_1000_tokens: usize,
+    /// The template that turns messages into text; none means ChatML.
+    pub chat_template: Option<String>,
+}
+
+/// Reads headers and metadata of a `.gguf` file or a Hugging Face folder.
+pub fn inspect(path: &Path) -> Result<Inspection, EngineError> {
+    let weights = Weights::open(path)?;
+    let config = weights.config()?;
+    let tied = !weights.contains("lm_head.weight");
+    let parameters = config.num_parameters(tied);
+    let chat_template = match weights.gguf() {
+        Some(content) => {
+            let tokenizer = Tokenizer::from_gguf(&content.metadata)?;
+            ChatTemplate::from_gguf(&content.metadata, &tokenizer)?
+        }
+        None => ChatTemplate::from_dir(path, &Tokenizer::from_dir(path)?)?,
+    };
+    Ok(Inspection {
+        format: match weights.kind() {
+            WeightsKind::Gguf => "gguf",
+            WeightsKind::Safetensors => "safetensors",
+        },
+        architecture: config.architecture.as_str(),
+        parameters,
+        quantization: weights.quantization(),
+        num_layers: config.num_layers,
+        hidden_size: config.hidden_size,
+        num_heads: config.num_heads,
+        num_kv_heads: config.num_kv_heads,
+        vocab_size: config.vocab_size,
+        context_len: config.context_len,
+        file_bytes: bytes_of(path)?,
+        weights_bytes: parameters * size_of::<f32>(),
+        kv_bytes_per_1000_tokens: 1000 * config.kv_bytes_per_token(KvDtype::F16.bytes()),
+        chat_template: chat_template.source().map(str::to_owned),
+    })
+}
+
+fn bytes_of(path: &Path) -> Result<u64, EngineError> {
+    if path.is_file() {
+        return Ok(std::fs::metadata(path)?.len());
+    }
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(path)? {
+        let metadata = entry?.metadata()?;
+        bytes += if metadata.is_file() { metadata.len() } else { 0 };
+    }
+    Ok(bytes)
+}

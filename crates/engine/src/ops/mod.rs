@@ -1,0 +1,109 @@
+//! The operations that depend on the device, and the KV-cache that they own.
+//!
+//! The model is written once over this trait. [`TensorOps`] does everything with candle tensors and runs wherever
+//! candle does; [`CpuOps`] replaces what is hot on a CPU. A test holds the two together.
+
+mod cpu;
+mod tensor;
+
+pub use cpu::CpuOps;
+pub use tensor::TensorOps;
+
+use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
+
+use crate::EngineError;
+use crate::model::{Batch, Linear};
+
+/// What the model needs of a device.
+pub trait Ops: Send {
+    /// (T, in) to (T, out).
+    fn linear(&self, linear: &Linear, x: &Tensor) -> Result<Tensor, EngineError>;
+
+    /// Writes `key` and `value` (T, kv heads, dim) of one layer into the batch's slots, then lets each row of `query`
+    /// (T, heads, dim) attend to its own sequence up to its own position. Returns (T, heads · dim).
+    fn attention(
+        &mut self,
+        layer: usize,
+        query: &Tensor,
+        key: &Tensor,
+        value: &Tensor,
+        batch: &Batch,
+    ) -> Result<Tensor, EngineError>;
+
+    /// `silu(gate) · up`, element by element.
+    fn swiglu(&self, gate: &Tensor, up: &Tensor) -> Result<Tensor, EngineError>;
+
+    /// The sum of the ranks' summands.
+    fn all_reduce(&self, x: Tensor) -> Result<Tensor, EngineError>;
+}
+
+/// How numbers lie in the KV-cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KvDtype {
+    /// 16 bits: half the memory, and what most models were served with.
+    #[default]
+    F16,
+    /// 32 bits.
+    F32,
+}
+
+impl KvDtype {
+    /// Bytes of one number.
+    pub const fn bytes(self) -> usize {
+        match self {
+            Self::F16 => 2,
+            Self::F32 => 4,
+        }
+    }
+}
+
+/// The KV-cache's shape on one rank.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KvShape {
+    /// Layers of the model.
+    pub num_layers: usize,
+    /// Blocks in all.
+    pub num_blocks: usize,
+    /// Tokens in a block.
+    pub block_size: usize,
+    /// Key and value heads of this rank.
+    pub num_kv_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// How numbers are kept.
+    pub dtype: KvDtype,
+}
+
+impl KvShape {
+    /// Numbers in one layer's keys.
+    pub const fn elements_per_layer(&self) -> usize {
+        self.num_blocks * self.block_size * self.num_kv_heads * self.head_dim
+    }
+}
+
+/// Sums over the ranks that share a model.
+pub trait Communicator: Send + Sync {
+    /// Gives every rank the sum of all ranks' `x`, added in the order of ranks.
+    fn all_reduce(&self, x: Tensor) -> Result<Tensor, EngineError>;
+}
+
+/// One rank: the sum is the summand.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SingleRank;
+
+impl Communicator for SingleRank {
+    fn all_reduce(&self, x: Tensor) -> Result<Tensor, EngineError> {
+        Ok(x)
+    }
+}
+
+/// `x · weightᵀ + bias` with candle's own matrix product.
+fn tensor_linear(linear: &Linear, x: &Tensor) -> Result<Tensor, EngineError> {
+    let y = x.matmul(&linear.weight.t()?)?;
+    Ok(match &linear.bias {
+        Some(bias) => y.broadcast_add(bias)?,
+        None => y,
+    })
+}

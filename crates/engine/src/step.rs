@@ -1,0 +1,316 @@
+//! The engine's thread: `schedule → forward → sample → commit`, then the events of that step.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Instant;
+
+use protocol::FinishReason;
+use scheduler::{ScheduledSequence, Scheduler, SequenceId, SequenceSpec, StepPlan};
+use tokio::sync::mpsc;
+
+use crate::engine::{Observer, Reservation, Shared, StepReport};
+use crate::model::Batch;
+use crate::sampling::{SampleError, Sampled, Scratch, TokenHistory, sample, score};
+use crate::stop::StopMatcher;
+use crate::tokenizer::{Detokenizer, Tokenizer};
+use crate::{Backend, Ended, EngineError, Event, Failure, Logits, Request, Timings, TokenEvent, TokenScore};
+
+/// A request on its way into the thread.
+#[derive(Debug)]
+pub(crate) struct Submission {
+    place: Reservation,
+    request: Request,
+    events: mpsc::Sender<Event>,
+    at: Instant,
+}
+
+impl Submission {
+    pub(crate) fn new(place: Reservation, request: Request, events: mpsc::Sender<Event>) -> Self {
+        Self { place, request, events, at: Instant::now() }
+    }
+}
+
+/// A request in the thread.
+struct Active {
+    request: Request,
+    events: mpsc::Sender<Event>,
+    history: TokenHistory,
+    detokenizer: Detokenizer,
+    stop: StopMatcher,
+    prompt_scores: Vec<TokenScore>,
+    last_token: u32,
+    num_generated: usize,
+    cached_tokens: usize,
+    submitted: Instant,
+    scheduled: Option<Instant>,
+    first_token: Option<Instant>,
+    _place: Reservation,
+}
+
+pub(crate) struct StepLoop {
+    scheduler: Scheduler,
+    backend: Box<dyn Backend>,
+    tokenizer: Arc<Tokenizer>,
+    inbox: mpsc::Receiver<Submission>,
+    active: HashMap<SequenceId, Active>,
+    scratch: Scratch,
+    next_id: u64,
+    shared: Arc<Shared>,
+    observer: Observer,
+}
+
+impl StepLoop {
+    pub(crate) fn new(
+        scheduler: Scheduler,
+        backend: Box<dyn Backend>,
+        tokenizer: Arc<Tokenizer>,
+        inbox: mpsc::Receiver<Submission>,
+        shared: Arc<Shared>,
+        observer: Observer,
+    ) -> Self {
+        let (active, scratch) = (HashMap::new(), Scratch::default());
+        Self { scheduler, backend, tokenizer, inbox, active, scratch, next_id: 0, shared, observer }
+    }
+
+    /// Runs until every handle is gone and every request has ended. A panic or an error in a step ends the engine:
+    /// half of a step may have been written to the KV-cache, so nothing computed from it could be trusted.
+    pub(crate) fn run(mut self) {
+        while self.receive() {
+            match catch_unwind(AssertUnwindSafe(|| self.step())) {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return self.fail(&error.to_string()),
+                Err(_) => return self.fail("a step panicked"),
+            }
+        }
+    }
+
+    /// Takes what was submitted; waits when there is nothing else to do. False when nothing ever will be.
+    fn receive(&mut self) -> bool {
+        if self.active.is_empty() {
+            match self.inbox.blocking_recv() {
+                Some(submission) => self.start(submission),
+                None => return false,
+            }
+        }
+        while let Ok(submission) = self.inbox.try_recv() {
+            self.start(submission);
+        }
+        true
+    }
+
+    fn start(&mut self, submission: Submission) {
+        let Submission { place, request, events, at } = submission;
+        let id = SequenceId(self.next_id);
+        self.next_id += 1;
+        let spec = SequenceSpec {
+            id,
+            tokens: request.prompt.clone(),
+            max_tokens: request.max_tokens,
+            priority: request.priority,
+            salt: request.salt.clone(),
+            prompt_logprobs: request.prompt_logprobs.is_some(),
+        };
+        if let Err(error) = self.scheduler.add(spec) {
+            tracing::error!(request_id = request.request_id, %error, "a request that had a place does not fit");
+            let _ = events.try_send(Event::Failed(Failure::Engine));
+            return;
+        }
+        let active = Active {
+            history: TokenHistory::new(&request.prompt),
+            detokenizer: Detokenizer::default(),
+            stop: StopMatcher::new(request.stop.clone()),
+            prompt_scores: Vec::new(),
+            last_token: 0,
+            num_generated: 0,
+            cached_tokens: 0,
+            submitted: at,
+            scheduled: None,
+            first_token: None,
+            request,
+            events,
+            _place: place,
+        };
+        self.active.insert(id, active);
+    }
+
+    fn step(&mut self) -> Result<(), EngineError> {
+        let started = Instant::now();
+        self.drop_cancelled();
+        let plan = self.scheduler.schedule();
+        if plan.is_empty() {
+            assert!(self.active.is_empty(), "with requests there is always something to compute");
+            self.shared.publish(self.scheduler.stats());
+            return Ok(());
+        }
+        let active = &self.active;
+        let block_size = self.scheduler.config().block_size;
+        let batch =
+            Batch::from_plan(&plan, block_size, |id| active.get(&id).map_or(0, |active| active.last_token));
+        let mut logits = self.backend.forward(&batch)?;
+        let sampled = self.sample(&plan, &batch, &mut logits, started);
+        let tokens: Vec<(SequenceId, u32)> =
+            sampled.iter().map(|(id, sampled)| (*id, sampled.token)).collect();
+        self.scheduler.commit(plan.step, &tokens);
+        for (id, sampled) in sampled {
+            self.deliver(id, sampled);
+        }
+        let stats = self.scheduler.stats();
+        self.shared.publish(stats);
+        (self.observer)(&StepReport {
+            num_tokens: plan.num_tokens(),
+            num_sequences: plan.sequences.len(),
+            duration: started.elapsed(),
+            stats,
+        });
+        Ok(())
+    }
+
+    /// A request whose receiver is gone gives its blocks back before the next step is planned.
+    fn drop_cancelled(&mut self) {
+        self.active.retain(|id, active| {
+            let cancelled = active.events.is_closed();
+            if cancelled {
+                tracing::debug!(request_id = active.request.request_id, "cancelled");
+                self.scheduler.remove(*id);
+            }
+            !cancelled
+        });
+    }
+
+    /// Samples each run that asks, in the plan's order, and scores prompt tokens where wanted. A request whose logits
+    /// are not numbers fails alone.
+    fn sample(
+        &mut self,
+        plan: &StepPlan,
+        batch: &Batch,
+        logits: &mut Logits,
+        now: Instant,
+    ) -> Vec<(SequenceId, Sampled)> {
+        let mut rows = logits.rows();
+        let mut sampled = Vec::with_capacity(plan.sequences.len());
+        for (run, shape) in plan.sequences.iter().zip(&batch.sequences) {
+            let mut own: Vec<&mut [f32]> = rows.by_ref().take(shape.num_logits).collect();
+            let Some(active) = self.active.get_mut(&run.id) else { continue };
+            if active.scheduled.is_none() {
+                active.scheduled = Some(now);
+                active.cached_tokens = run.start;
+            }
+            match active.sample(run, &mut own, &mut self.scratch) {
+                Ok(token) => sampled.extend(token.map(|token| (run.id, token))),
+                Err(error) => {
+                    tracing::error!(request_id = active.request.request_id, %error, "sampling failed");
+                    let _ = active.events.try_send(Event::Failed(Failure::NotANumber));
+                    self.active.remove(&run.id);
+                    self.scheduler.remove(run.id);
+                }
+            }
+        }
+        sampled
+    }
+
+    /// Tells a request about its token, and ends it if that was the last.
+    fn deliver(&mut self, id: SequenceId, sampled: Sampled) {
+        let Some(active) = self.active.get_mut(&id) else { return };
+        let ended = active.take_token(sampled, &self.tokenizer);
+        if let Some(ended) = ended {
+            let _ = active.events.try_send(Event::Ended(ended));
+            self.active.remove(&id);
+            self.scheduler.remove(id);
+        }
+    }
+
+    /// Tells everyone, now and as long as there are handles, that there will be no answer.
+    fn fail(mut self, reason: &str) {
+        tracing::error!(reason, requests = self.active.len(), "the engine failed and takes no more requests");
+        self.shared.fail();
+        for (_, active) in self.active.drain() {
+            let _ = active.events.try_send(Event::Failed(Failure::Engine));
+        }
+        while let Some(submission) = self.inbox.blocking_recv() {
+            let _ = submission.events.try_send(Event::Failed(Failure::Engine));
+        }
+    }
+}
+
+impl Active {
+    fn sample(
+        &mut self,
+        run: &ScheduledSequence,
+        rows: &mut [&mut [f32]],
+        scratch: &mut Scratch,
+    ) -> Result<Option<Sampled>, SampleError> {
+        if run.prompt_logprobs {
+            self.score_prompt(run, rows)?;
+        }
+        let Some(row) = rows.last_mut().filter(|_| run.sample) else { return Ok(None) };
+        sample(row, &self.request.sampling, &self.history, run.end() as u64, scratch).map(Some)
+    }
+
+    /// Row r of a run sits at position `start + r` and predicts the token after it.
+    fn score_prompt(&mut self, run: &ScheduledSequence, rows: &[&mut [f32]]) -> Result<(), SampleError> {
+        let Some(top) = self.request.prompt_logprobs else { return Ok(()) };
+        for (offset, row) in rows.iter().enumerate() {
+            let predicted = run.start + offset + 1;
+            // A preempted request comes by here twice.
+            if let Some(token) =
+                self.request.prompt.get(predicted).filter(|_| self.prompt_scores.len() < predicted)
+            {
+                self.prompt_scores.push(TokenScore::new(*token, score(row, *token, top)?));
+            }
+        }
+        if run.end() >= self.request.prompt.len() && self.num_generated == 0 {
+            let _ = self.events.try_send(Event::PromptLogprobs(std::mem::take(&mut self.prompt_scores)));
+        }
+        Ok(())
+    }
+
+    fn take_token(&mut self, sampled: Sampled, tokenizer: &Tokenizer) -> Option<Ended> {
+        let Sampled { token, logprobs } = sampled;
+        self.first_token.get_or_insert_with(Instant::now);
+        self.last_token = token;
+        self.num_generated += 1;
+        self.history.push(token);
+        let end_of_generation = tokenizer.is_eog(token) && !self.request.ignore_eos;
+        let text = if end_of_generation { String::new() } else { self.detokenizer.push(tokenizer, token) };
+        let output = self.stop.push(&text);
+        let score = logprobs.map(|scored| TokenScore::new(token, scored));
+        let _ = self.events.try_send(Event::Token(TokenEvent { token, text: output.text, score }));
+        if output.stopped.is_some() {
+            return Some(self.ended(FinishReason::Stop, String::new()));
+        }
+        if end_of_generation {
+            let rest = self.rest();
+            return Some(self.ended(FinishReason::Stop, rest));
+        }
+        (self.num_generated >= self.request.max_tokens).then(|| {
+            let rest = self.rest();
+            self.ended(FinishReason::Length, rest)
+        })
+    }
+
+    /// What was held back for an unfinished character or a stop string that did not come.
+    fn rest(&mut self) -> String {
+        let tail = self.detokenizer.finish();
+        let output = self.stop.push(&tail);
+        if output.stopped.is_some() { output.text } else { output.text + &self.stop.finish() }
+    }
+
+    fn ended(&self, reason: FinishReason, text: String) -> Ended {
+        let now = Instant::now();
+        let scheduled = self.scheduled.unwrap_or(now);
+        let first_token = self.first_token.unwrap_or(now);
+        Ended {
+            reason,
+            text,
+            prompt_tokens: self.request.prompt.len(),
+            cached_tokens: self.cached_tokens,
+            completion_tokens: self.num_generated,
+            timings: Timings {
+                queued: scheduled.saturating_duration_since(self.submitted),
+                prefill: first_token.saturating_duration_since(scheduled),
+                decode: now.saturating_duration_since(first_token),
+            },
+        }
+    }
+}
