@@ -1,0 +1,57 @@
+//! A load tester for any HTTP server that speaks OpenAI's API.
+//!
+//! It exists because most testers measure themselves: they count network chunks as tokens, leave out requests that
+//! never started, and take a broken stream for a short answer. This one says what each figure means, below, and
+//! keeps to it. It shares a machine with what it measures, so a chunk is parsed for its few needed fields only and
+//! records are folded away as they come.
+//!
+//! It must not know what server it measures: everything goes over the public HTTP API, and whatever a server does not
+//! offer (`/tokenize`, usage, token ids) is done without, and said so in the report's notes.
+//!
+//! # Definitions
+//!
+//! All times are taken in this process, on one monotonic clock that starts with the measured run. Latencies are those
+//! of requests that succeeded; failed ones are counted by kind.
+//!
+//! | figure | definition |
+//! |---|---|
+//! | scheduled | when the request was due: in a closed loop the moment its user became free, the run's start for the first one |
+//! | sent | when the request was handed to the HTTP client; opening a connection comes after it and counts |
+//! | output chunk | a streamed event that brought text; one that brings only a role, a finish reason or usage is no token |
+//! | TTFT | first output chunk − sent; `ttft_from_schedule` is the same from *scheduled*, so that no wait is left out |
+//! | output tokens | the server's `usage.completion_tokens`; without usage, the tokens of the chunks |
+//! | tokens of a chunk | its token ids, or the growth of its running usage; else the request's usage spread over its chunks, one each and the rest by length of text; else one |
+//! | end-to-end | last output chunk − sent (unstreamed: end of the body − sent); from *scheduled* too |
+//! | TPOT | (end-to-end − TTFT) / (output tokens − 1), for answers of two tokens and more |
+//! | inter-token latency | gaps between tokens, not chunks: the gap before a chunk of n tokens is n gaps of an n-th, and the first chunk's further tokens have gaps of 0. They sum to end-to-end − TTFT |
+//! | inter-chunk latency | gaps between output chunks: what a reader sees as a stall |
+//! | dispatch delay | sent − scheduled: the tester's own lateness. A run whose median exceeds 10 ms is invalid |
+//! | span | first measured *sent* to the last measured end; throughputs are over it, its ramp-down included |
+//! | output tokens/s | output tokens of requests that succeeded / span |
+//! | success | status 200–299, a finish reason, and for a stream `[DONE]`: whatever its status, a stream that lacks one is truncated and failed |
+//! | abandoned | in flight when the run was interrupted: neither success nor failure, in no figure |
+//! | warm-up | requests that run to their end before the measured run starts; in no figure |
+//!
+//! Histograms are HDR histograms over 1 µs to 1 hour with three significant digits.
+
+mod answer;
+pub mod arrivals;
+mod client;
+mod collector;
+mod command;
+mod config;
+mod driver;
+mod error;
+pub mod metrics;
+pub mod prompts;
+pub mod record;
+pub mod report;
+mod target;
+#[cfg(test)]
+mod tests;
+mod words;
+
+pub use command::{RunArgs, Verdict, run};
+pub use config::{ApiKey, RunConfig};
+pub use driver::LoadTest;
+pub use error::Error;

@@ -1,0 +1,323 @@
+//! Whole runs against a scripted server.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::client::{Client, Clock, Job};
+use crate::command::Verdict;
+use crate::config::{ApiKey, RunConfig};
+use crate::driver::LoadTest;
+use crate::error::Error;
+use crate::prompts::{PromptBasis, Prompts, Synthetic};
+use crate::record::FailureKind;
+use crate::report::Report;
+use crate::target::Target;
+
+mod server;
+
+use server::{Answer, End, Server, done, finish, role, text, usage, whole_stream};
+
+fn config(server: &Server) -> RunConfig {
+    RunConfig {
+        target: server.address.clone(),
+        users: 2,
+        requests: Some(10),
+        max_tokens: 5,
+        prompt_tokens: 16,
+        request_timeout_s: 20.0,
+        ..RunConfig::default()
+    }
+}
+
+fn load_test(config: RunConfig) -> LoadTest {
+    LoadTest { config, api_key: None, report_dir: None, progress: false }
+}
+
+async fn run(config: RunConfig) -> Report {
+    load_test(config).run(CancellationToken::new()).await.expect("a report")
+}
+
+/// The one kind of error of a run of ten requests that all fail alike, and its example.
+async fn only_error(answer: Answer, change: impl FnOnce(&mut RunConfig)) -> (String, String) {
+    let server = Server::start(vec![answer]).await;
+    let mut config = config(&server);
+    change(&mut config);
+    let requests = config.requests;
+    let report = run(config).await;
+    assert_eq!(report.errors.len(), 1, "{:?}", report.errors);
+    let error = &report.errors[0];
+    assert_eq!((Some(error.count), report.requests.succeeded), (requests, 0));
+    assert!(report.latency.end_to_end_ms.is_none(), "failed requests have no latency");
+    assert_eq!(Verdict::of(&report, false), Verdict::Failed);
+    assert_eq!(Verdict::of(&report, true), Verdict::Passed);
+    (error.kind.clone(), error.example.clone())
+}
+
+fn lines(dir: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(dir.join("records.jsonl")).expect("records");
+    text.lines().map(|line| serde_json::from_str(line).expect("json")).collect()
+}
+
+#[tokio::test]
+async fn a_run_counts_tokens_by_usage_and_not_by_chunks() {
+    let server = Server::start(vec![whole_stream()]).await;
+    let report = run(config(&server)).await;
+    assert_eq!((report.requests.succeeded, report.requests.failed), (10, 0), "{:?}", report.errors);
+    assert_eq!((report.tokens.output, report.tokens.prompt), (50, 200));
+    assert_eq!(report.finish_reasons["length"], 10);
+    assert_eq!(report.model, "first");
+    let count = |summary: Option<crate::report::Summary>| summary.map_or(0, |summary| summary.count);
+    assert_eq!(count(report.latency.ttft_ms), 10);
+    assert_eq!(count(report.latency.inter_token_ms), 40, "five tokens have four gaps");
+    assert_eq!(count(report.latency.inter_chunk_ms), 20, "three chunks have two gaps; a role is no chunk");
+    assert_eq!(Verdict::of(&report, false), Verdict::Passed);
+}
+
+#[tokio::test]
+async fn records_keep_the_order_of_a_requests_life() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let server = Server::start(vec![whole_stream()]).await;
+    let test = LoadTest { report_dir: Some(dir.path().join("new")), ..load_test(config(&server)) };
+    test.run(CancellationToken::new()).await.expect("a report").save(&dir.path().join("new")).expect("saved");
+    let records = lines(&dir.path().join("new"));
+    assert_eq!(records.len(), 10);
+    for record in &records {
+        let times = ["scheduled_us", "sent_us", "first_token_us", "last_token_us", "done_us"];
+        let times: Vec<u64> = times.iter().map(|name| record[name].as_u64().expect("a time")).collect();
+        assert!(times.is_sorted(), "{record}");
+        let tokens: Vec<u64> =
+            (0..3).map(|at| record["chunks"][at]["tokens"].as_u64().expect("tokens")).collect();
+        assert_eq!(tokens.iter().sum::<u64>(), 5);
+        assert_eq!(record["token_basis"], "usage");
+    }
+    let indexes: HashSet<u64> = records.iter().filter_map(|record| record["index"].as_u64()).collect();
+    assert_eq!(indexes, (0..10).collect());
+    let report = std::fs::read(dir.path().join("new/report.json")).expect("a report");
+    let report: Value = serde_json::from_slice(&report).expect("json");
+    assert_eq!(report["schema"], 1);
+}
+
+#[tokio::test]
+async fn a_stream_cut_short_is_a_failure_whatever_its_status() {
+    let without_done = Answer::Events(vec![role(), text("a"), finish(), usage(1)], End::Orderly);
+    let (kind, example) = only_error(without_done, |_| {}).await;
+    assert_eq!(kind, "truncated");
+    assert!(example.ends_with("without [DONE]"), "{example}");
+
+    let without_reason = Answer::Events(vec![role(), text("a"), usage(1), done()], End::Orderly);
+    let (kind, example) = only_error(without_reason, |_| {}).await;
+    assert_eq!(kind, "truncated");
+    assert!(example.ends_with("without a finish_reason"), "{example}");
+
+    let broken = Answer::Events(vec![role(), text("a")], End::Broken);
+    assert_eq!(only_error(broken, |_| {}).await.0, "disconnected");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_no_stream_is_a_failure_where_one_was_asked_for() {
+    let whole =
+        Answer::Body(200, json!({"choices": [{"message": {"content": "x"}, "finish_reason": "stop"}]}));
+    assert_eq!(only_error(whole, |_| {}).await.0, "truncated");
+}
+
+#[tokio::test]
+async fn a_status_is_an_error_kind_with_the_servers_message() {
+    let busy = Answer::Body(429, json!({"error": {"message": "come back", "type": "rate_limit_error"}}));
+    assert_eq!(only_error(busy, |_| {}).await, ("http_429".to_owned(), "429: come back".to_owned()));
+}
+
+#[tokio::test]
+async fn an_error_event_is_an_error_kind_with_the_servers_message() {
+    let error = protocol::sse::event(&json!({"error": {"message": "worker lost"}}).to_string());
+    let answer = Answer::Events(vec![role(), text("a"), error, done()], End::Orderly);
+    assert_eq!(only_error(answer, |_| {}).await, ("stream_error".to_owned(), "worker lost".to_owned()));
+}
+
+#[tokio::test]
+async fn a_server_that_stalls_runs_into_the_time_out() {
+    let brief = |config: &mut RunConfig| {
+        config.request_timeout_s = 0.05;
+        config.requests = Some(2);
+    };
+    assert_eq!(only_error(Answer::Silence, brief).await.0, "timeout");
+    let stalled = Answer::Events(vec![role(), text("a")], End::Never);
+    assert_eq!(only_error(stalled, brief).await.0, "timeout");
+}
+
+#[tokio::test]
+async fn an_end_mark_ends_a_stream_whose_body_stays_open() {
+    let open = Answer::Events(vec![role(), text("a"), finish(), usage(1), done()], End::Never);
+    let server = Server::start(vec![open]).await;
+    let report = run(RunConfig { requests: Some(1), ..config(&server) }).await;
+    assert_eq!((report.requests.succeeded, report.tokens.output), (1, 1));
+}
+
+#[tokio::test]
+async fn kinds_of_outcome_are_counted_apart() {
+    let busy = Answer::Body(503, json!({"detail": "x"}));
+    let cut = Answer::Events(vec![text("a")], End::Orderly);
+    let server = Server::start(vec![whole_stream(), busy, cut, whole_stream(), whole_stream()]).await;
+    let report = run(config(&server)).await;
+    assert_eq!((report.requests.succeeded, report.requests.failed), (6, 4));
+    let mut errors: Vec<(&str, u64)> =
+        report.errors.iter().map(|error| (error.kind.as_str(), error.count)).collect();
+    errors.sort_unstable();
+    assert_eq!(errors, [("http_503", 2), ("truncated", 2)]);
+    assert_eq!(report.tokens.output, 30, "only of requests that succeeded");
+}
+
+#[tokio::test]
+async fn whole_answers_have_an_end_but_no_first_token() {
+    let whole = json!({"choices": [{"message": {"content": "hi there"}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}});
+    let server = Server::start(vec![Answer::Body(200, whole)]).await;
+    let report = run(RunConfig { stream: false, ..config(&server) }).await;
+    assert_eq!((report.requests.succeeded, report.tokens.output), (10, 20));
+    assert!(report.latency.ttft_ms.is_none() && report.latency.tpot_ms.is_none());
+    assert_eq!(report.latency.end_to_end_ms.expect("ends").count, 10);
+    let body = &server.bodies()[0];
+    assert_eq!((&body["stream"], body.get("stream_options")), (&json!(false), None));
+}
+
+#[tokio::test]
+async fn a_request_carries_what_was_asked_for_and_no_extension_unasked() {
+    let server = Server::start(vec![whole_stream()]).await;
+    run(config(&server)).await;
+    let body = &server.bodies()[0];
+    let mut fields: Vec<&str> = body.as_object().expect("object").keys().map(String::as_str).collect();
+    fields.sort_unstable();
+    assert_eq!(fields, ["max_tokens", "messages", "model", "stream", "stream_options"]);
+    assert_eq!(body["stream_options"], json!({"include_usage": true}));
+    assert_eq!(server.authorizations()[0], None);
+
+    let server = Server::start(vec![whole_stream()]).await;
+    let config = RunConfig {
+        ignore_eos: true,
+        temperature: Some(0.0),
+        return_token_ids: true,
+        model: Some("second".into()),
+        ..config(&server)
+    };
+    let test = LoadTest { api_key: Some(ApiKey::from("secret".to_owned())), ..load_test(config) };
+    test.run(CancellationToken::new()).await.expect("a report");
+    let body = &server.bodies()[0];
+    assert_eq!(body["model"], "second");
+    assert_eq!((&body["ignore_eos"], &body["return_token_ids"]), (&json!(true), &json!(true)));
+    assert_eq!(body["temperature"], json!(0.0));
+    assert_eq!(server.authorizations()[0].as_deref(), Some("Bearer secret"));
+}
+
+#[tokio::test]
+async fn warm_up_is_in_no_figure_and_has_prompts_of_its_own() {
+    let server = Server::start(vec![whole_stream()]).await;
+    let report = run(RunConfig { warmup: 4, ..config(&server) }).await;
+    assert_eq!((report.requests.warmup, report.requests.succeeded, report.tokens.output), (4, 10, 50));
+    let prompts: HashSet<String> = server.bodies().iter().map(|body| body["messages"].to_string()).collect();
+    assert_eq!(prompts.len(), 14);
+}
+
+#[tokio::test]
+async fn prompts_have_the_length_that_the_targets_tokenizer_counts() {
+    let three_a_word = |text: &str| 3 * text.split(' ').count();
+    let server = Server::with_tokenizer(vec![whole_stream()], Some(three_a_word)).await;
+    let report = run(RunConfig { prompt_tokens: 300, ..config(&server) }).await;
+    assert_eq!(report.prompt_basis, PromptBasis::Counted { sample_tokens: 300 });
+    for body in server.bodies() {
+        assert_eq!(three_a_word(body["messages"][0]["content"].as_str().expect("text")), 300);
+    }
+}
+
+#[tokio::test]
+async fn without_a_tokenizer_lengths_are_estimated_and_the_report_says_so() {
+    let server = Server::start(vec![whole_stream()]).await;
+    let report = run(config(&server)).await;
+    assert_eq!(report.prompt_basis, PromptBasis::Estimated);
+    assert!(report.notes.iter().any(|note| note.contains("estimate")), "{:?}", report.notes);
+}
+
+#[tokio::test]
+async fn a_file_of_prompts_is_sent_as_it_stands() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("prompts.jsonl");
+    std::fs::write(&path, "{\"prompt\": \"hello\", \"max_tokens\": 2}\n").expect("written");
+    let server = Server::start(vec![whole_stream()]).await;
+    let report = run(RunConfig { prompt_file: Some(path), ..config(&server) }).await;
+    assert_eq!(report.prompt_basis, PromptBasis::File { prompts: 1 });
+    assert!(report.notes.iter().any(|note| note.contains("repeated")), "{:?}", report.notes);
+    let body = &server.bodies()[0];
+    assert_eq!(body["messages"], json!([{"role": "user", "content": "hello"}]));
+    assert_eq!(body["max_tokens"], 2);
+}
+
+#[tokio::test]
+async fn an_interrupted_run_still_reports() {
+    let server = Server::start(vec![whole_stream(), whole_stream(), whole_stream(), Answer::Silence]).await;
+    let stop = CancellationToken::new();
+    let config = RunConfig { users: 1, ..config(&server) };
+    let running = tokio::spawn(load_test(config).run(stop.clone()));
+    server.has_been_asked(4).await;
+    stop.cancel();
+    let report = running.await.expect("no panic").expect("a report");
+    assert!(report.interrupted);
+    assert_eq!((report.requests.succeeded, report.requests.failed, report.requests.abandoned), (3, 0, 1));
+    assert_eq!(Verdict::of(&report, false), Verdict::Interrupted);
+}
+
+#[tokio::test]
+async fn a_run_by_duration_ends_with_what_is_in_flight() {
+    let server = Server::start(vec![whole_stream()]).await;
+    let report = run(RunConfig { requests: None, duration_s: Some(0.1), ..config(&server) }).await;
+    assert!(report.requests.succeeded > 0);
+    assert_eq!((report.requests.failed, report.requests.abandoned), (0, 0));
+    assert_eq!(
+        server.bodies().len() as u64,
+        report.requests.succeeded,
+        "every request sent was seen to its end"
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_said_before_the_run() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let target = format!("http://{}", listener.local_addr().expect("an address"));
+    drop(listener);
+    let error = load_test(RunConfig { target, ..RunConfig::default() }).run(CancellationToken::new()).await;
+    let error = error.expect_err("no server");
+    assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+    assert!(error.to_string().contains("is the server up"), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_that_goes_away_is_counted_as_no_connection() {
+    let server = Server::start(vec![whole_stream()]).await;
+    let config =
+        RunConfig { target: server.address.clone(), requests: Some(2), users: 2, ..RunConfig::default() };
+    let target = Target::parse(&config.target).expect("an address");
+    let client = Client::new(&config, target, None).expect("a client");
+    server.stop().await;
+    let prompts = Prompts::Synthetic(Synthetic::new(0, 8, 0));
+    let job = Job { index: 0, warmup: false, scheduled_us: 0, prompt: prompts.request(0) };
+    let failure = client.send(job, Clock::start()).await.failure.expect("no server");
+    assert_eq!(failure.kind, FailureKind::Connect, "{}", failure.example);
+}
+
+#[tokio::test]
+async fn times_are_those_of_text_and_not_of_roles_or_end_marks() {
+    let events = [(0, role()), (60, text("a")), (40, text("b")), (50, finish()), (0, usage(2)), (0, done())];
+    let server = Server::start(vec![Answer::Slow(events.to_vec())]).await;
+    let dir = tempfile::tempdir().expect("a folder");
+    let config = RunConfig { requests: Some(2), ..config(&server) };
+    let test = LoadTest { report_dir: Some(dir.path().to_owned()), ..load_test(config) };
+    test.run(CancellationToken::new()).await.expect("a report");
+    for record in lines(dir.path()) {
+        let since_sent =
+            |name: &str| record[name].as_u64().expect("a time") - record["sent_us"].as_u64().expect("a time");
+        assert!(since_sent("first_token_us") >= 60_000, "{record}");
+        assert!(since_sent("last_token_us") >= 100_000, "{record}");
+        assert!(since_sent("done_us") >= 150_000, "{record}");
+        assert!(record["last_token_us"].as_u64() < record["done_us"].as_u64(), "{record}");
+    }
+}
