@@ -73,9 +73,9 @@ mod tests {
 
     #[test]
     fn the_cache_root_is_xdgs_or_lies_in_the_home_directory() {
-        assert_eq!(root(Some("/var/cache/me"), Some("/home/me")), Some("/var/cache/me/tenk".into()));
-        assert_eq!(root(None, Some("/home/me")), Some("/home/me/.cache/tenk".into()));
-        assert_eq!(root(Some("relative"), Some("/home/me")), Some("/home/me/.cache/tenk".into()));
+        assert_eq!(root(Some("/var/cache/me"), Some("/users/me")), Some("/var/cache/me/tenk".into()));
+        assert_eq!(root(None, Some("/users/me")), Some("/users/me/.cache/tenk".into()));
+        assert_eq!(root(Some("relative"), Some("/users/me")), Some("/users/me/.cache/tenk".into()));
         assert_eq!(root(None, None), None);
     }
 

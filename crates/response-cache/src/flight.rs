@@ -10,8 +10,8 @@
 //! the worker as if it were alone. A follower that waits for a whole answer cannot get one from a log with a hole:
 //! it fails, retryably.
 //!
-//! No lock is held across an await: the state is guarded by a mutex for a few instructions at a time. No wake-up is
-//! lost: a waiter makes its `Notified` before it looks at the state, and that hears every `notify_waiters` from then on.
+//! No lock is held across an await: the state is guarded by a mutex for a few instructions at a time, and everyone
+//! waits in one function, [`wait_until`], which loses no wake-up.
 
 mod state;
 
@@ -165,6 +165,21 @@ impl Flight {
     }
 }
 
+/// Looks again whenever it is notified, until there is something. The `Notified` is made before the look and hears
+/// every `notify_waiters` from then on, so that a change between look and wait is not missed.
+async fn wait_until<T>(changed: &Notify, mut look: impl FnMut() -> Option<T>) -> T {
+    loop {
+        let notified = changed.notified();
+        if let Some(value) = look() {
+            return value;
+        }
+        // The moment that a race needs is a few nanoseconds long; tests make it last until the next poll.
+        #[cfg(test)]
+        tokio::task::yield_now().await;
+        notified.await;
+    }
+}
+
 /// The right and the duty to bring the answer. Dropped without an end, the flight has failed.
 #[derive(Debug)]
 pub struct Leader {
@@ -185,17 +200,14 @@ impl Leader {
     /// after an overflow, until the slowest follower has made room. Dropped while it waits, it appended nothing. One
     /// call at a time keeps the order.
     pub async fn push(&self, event: Bytes) -> Pushed {
-        loop {
-            let read = self.flight.read.notified();
+        wait_until(&self.flight.read, || {
             let pushed = self.flight.lock().push(&event);
             // Even an event that found no room may have been the overflow, which those who wait for the whole must
             // learn.
             self.flight.grown.notify_waiters();
-            if let Some(pushed) = pushed {
-                return pushed;
-            }
-            read.await;
-        }
+            pushed
+        })
+        .await
     }
 
     /// Every event so far, to make the answer of; none after an overflow.
@@ -206,13 +218,7 @@ impl Leader {
     /// Resolves when there was a follower and none is left, so that the fetch can be cancelled. From then on nobody
     /// joins.
     pub async fn abandoned(&self) {
-        loop {
-            let left = self.flight.read.notified();
-            if self.flight.lock().is_abandoned() {
-                return;
-            }
-            left.await;
-        }
+        wait_until(&self.flight.read, || self.flight.lock().is_abandoned().then_some(())).await;
     }
 
     /// The answer is there. Put it into the cache before, so that nobody who comes between the two finds neither.
@@ -261,21 +267,11 @@ impl Follower {
     /// The next event, or how it all ended; the end is told again if asked again. Dropped while it waits, it took
     /// nothing.
     pub async fn next(&mut self) -> FlightEvent {
-        loop {
-            let grown = self.flight.grown.notified();
-            if let Some(event) = self.take_next() {
-                return event;
-            }
-            grown.await;
-        }
-    }
-
-    fn take_next(&self) -> Option<FlightEvent> {
-        let event = self.flight.lock().next(self.id)?;
+        let event = wait_until(&self.flight.grown, || self.flight.lock().next(self.id)).await;
         if matches!(event, FlightEvent::Event(_)) {
             self.flight.read.notify_waiters();
         }
-        Some(event)
+        event
     }
 
     /// The whole answer, for a client that did not ask for a stream. A stream that outgrew the log, or that makes no
@@ -283,14 +279,7 @@ impl Follower {
     pub async fn complete(self) -> Result<Arc<CachedAnswer>, FlightFailed> {
         self.flight.lock().wait_for_end(self.id);
         self.flight.read.notify_waiters();
-        loop {
-            let grown = self.flight.grown.notified();
-            let whole = self.flight.lock().whole();
-            if let Some(whole) = whole {
-                return whole;
-            }
-            grown.await;
-        }
+        wait_until(&self.flight.grown, || self.flight.lock().whole()).await
     }
 }
 

@@ -359,33 +359,39 @@ proptest! {
     }
 }
 
-/// The leader ends at every moment around the one in which the follower looks and then waits; nothing that comes later
-/// would wake it.
-#[tokio::test]
-async fn no_wake_up_is_lost_wherever_the_end_falls() {
-    let flights = flights(1 << 20);
-    let (ends, ended) = std::sync::mpsc::sync_channel::<(Leader, usize)>(1);
-    let ending = std::thread::spawn(move || {
-        for (leader, delay) in ended {
-            for _ in 0..delay {
-                std::hint::spin_loop();
-            }
-            leader.end(None);
-        }
-    });
-    for round in 0..20_000 {
-        let leader = lead(&flights, key(1));
-        let (mut first, second) = (leader.subscribe(), follow(&flights, key(1)));
-        ends.send((leader, round % 400)).expect("the other thread lives");
-        let both = async { (first.next().await, second.complete().await) };
-        let both = timeout(Duration::from_secs(10), both).await.expect("no wake-up is lost");
-        assert_eq!(both, (FlightEvent::Ended { usage: None }, Err(RETRY)));
-        while flights.in_flight() > 0 {
-            std::hint::spin_loop();
-        }
+/// In tests a waiter pauses between its look at the state and its wait: the first poll ends there.
+#[test]
+fn what_happens_between_a_look_and_the_wait_is_not_missed() {
+    let flights = flights(1);
+    let leader = lead(&flights, key(1));
+    let mut follower = leader.subscribe();
+    {
+        let mut next = Box::pin(follower.next());
+        assert!(next.as_mut().now_or_never().is_none());
+        push(&leader, event(0));
+        assert_eq!(next.now_or_never(), Some(FlightEvent::Event(event(0))));
     }
-    drop(ends);
-    ending.join().expect("it ends");
+    push(&leader, event(1));
+    {
+        let mut push = Box::pin(leader.push(event(2)));
+        assert!(push.as_mut().now_or_never().is_none(), "the follower has not read");
+        assert_eq!(now(&mut follower), Some(FlightEvent::Event(event(1))));
+        assert_eq!(push.now_or_never(), Some(Pushed::Overflowed));
+    }
+    {
+        let mut abandoned = Box::pin(leader.abandoned());
+        assert!(abandoned.as_mut().now_or_never().is_none());
+        drop(follower);
+        assert_eq!(abandoned.now_or_never(), Some(()));
+    }
+    let mut whole = Box::pin(leader.subscribe().complete());
+    assert_eq!(whole.as_mut().now_or_never(), Some(Err(RETRY)), "it has overflowed");
+
+    let leader = lead(&flights, key(2));
+    let mut whole = Box::pin(leader.subscribe().complete());
+    assert!(whole.as_mut().now_or_never().is_none());
+    leader.complete(answer());
+    assert_eq!(whole.now_or_never(), Some(Ok(answer())));
 }
 
 /// Two tasks that wait for each other through a log of one event.
