@@ -1,0 +1,109 @@
+//! `cargo xtask test`: everything that the tests need, then the tests.
+//!
+//! The end-to-end tests use real servers and OpenAI's own client, so a machine that lacks them gets them first: servers
+//! as packages of its distribution, after asking; the client in a throw-away environment under `target/`.
+
+mod packages;
+mod python;
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::workspace;
+
+/// `cargo xtask test`
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Install missing packages without asking; so does CI=true.
+    #[arg(long, short)]
+    yes: bool,
+    /// Leave out what needs servers or the Python client; installs nothing.
+    #[arg(long)]
+    fast: bool,
+    /// Given to `cargo test` as they are, such as `-p gateway -- --nocapture`.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    cargo_args: Vec<String>,
+}
+
+/// Installs, builds, tests. The exit code is that of `cargo test`.
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let root = workspace::root();
+    let target = workspace::metadata(&root)?.target_directory.into_std_path_buf();
+    let mut environment: Vec<(&str, PathBuf)> = Vec::new();
+    if !args.fast {
+        let unattended = args.yes || std::env::var("CI").is_ok_and(|value| value == "true");
+        packages::install_missing(unattended)?;
+        environment.push(("TENK_TEST_PYTHON", python::environment(&target)?));
+        // Tells a test that a missing server is a failure and not a reason to pass it over.
+        environment.push(("TENK_TEST_SERVERS", "1".into()));
+    }
+    println!("xtask: cargo build -p cli");
+    let built =
+        cargo().args(["build", "-p", "cli"]).current_dir(&root).status().context("cargo did not start")?;
+    ensure!(built.success(), "the build failed, so no test was run");
+    environment.push(("TENK_BIN", target.join("debug").join("tenk")));
+
+    let cargo_args = test_args(args);
+    println!("xtask: cargo {}", cargo_args.join(" "));
+    let tested = cargo().args(&cargo_args).envs(environment).current_dir(&root).status()?;
+    Ok(if tested.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The cargo that runs us, so that both use one toolchain.
+fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+fn test_args(args: &Args) -> Vec<String> {
+    let picks_packages = args
+        .cargo_args
+        .iter()
+        .take_while(|argument| *argument != "--")
+        .any(|argument| argument.starts_with("-p") || argument.starts_with("--package"));
+    let mut all = vec!["test".to_owned()];
+    if !picks_packages {
+        all.push("--workspace".to_owned());
+        if args.fast {
+            all.extend(["--exclude".to_owned(), "tests".to_owned()]);
+        }
+    }
+    all.extend_from_slice(&args.cargo_args);
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn cargo_args(line: &str) -> String {
+        let words = std::iter::once("xtask").chain(line.split_whitespace());
+        test_args(&Line::try_parse_from(words).expect("a good line").args).join(" ")
+    }
+
+    #[test]
+    fn cargo_gets_the_whole_workspace_unless_packages_are_picked() {
+        assert_eq!(cargo_args(""), "test --workspace");
+        assert_eq!(cargo_args("--yes"), "test --workspace");
+        assert_eq!(cargo_args("--fast"), "test --workspace --exclude tests");
+        assert_eq!(cargo_args("--fast -p gateway"), "test -p gateway");
+        assert_eq!(cargo_args("--package=gateway retry"), "test --package=gateway retry");
+    }
+
+    #[test]
+    fn further_arguments_pass_through_in_their_order() {
+        assert_eq!(
+            cargo_args("--no-fail-fast -- --nocapture -p"),
+            "test --workspace --no-fail-fast -- --nocapture -p"
+        );
+    }
+}
