@@ -1,0 +1,36 @@
+//! Signals: the first asks to end in good order, the second ends at once.
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// Resolves once someone asked this process to end.
+#[derive(Clone, Debug)]
+pub(crate) struct Shutdown(watch::Receiver<bool>);
+
+impl Shutdown {
+    /// Listens for SIGINT and SIGTERM. A second one ends the process with the status that shells expect.
+    pub(crate) fn listen() -> anyhow::Result<Self> {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let (ask, asked) = watch::channel(false);
+        tokio::spawn(async move {
+            for count in 1.. {
+                let status = tokio::select! {
+                    _ = interrupt.recv() => 130,
+                    _ = terminate.recv() => 143,
+                };
+                if count > 1 {
+                    std::process::exit(status);
+                }
+                eprintln!("ending: letting requests under way finish (again to end at once)");
+                let _ = ask.send(true);
+            }
+        });
+        Ok(Self(asked))
+    }
+
+    /// Waits for the first signal.
+    pub(crate) async fn wait(mut self) {
+        let _ = self.0.wait_for(|asked| *asked).await;
+    }
+}

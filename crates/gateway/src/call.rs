@@ -1,0 +1,197 @@
+//! What travels through the inner layers: a parsed request one way, an answer the other.
+
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use protocol::{ApiError, PrefixDigest, Usage};
+use routing::StickyKey;
+use serde_json::Value;
+use tower::Service;
+
+use crate::error::CallError;
+
+/// The paths that are passed on to workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Endpoint {
+    Chat,
+    Completions,
+    Tokenize,
+    Detokenize,
+}
+
+impl Endpoint {
+    pub(crate) const ALL: [Self; 4] = [Self::Chat, Self::Completions, Self::Tokenize, Self::Detokenize];
+
+    pub(crate) const fn path(self) -> &'static str {
+        match self {
+            Self::Chat => "/v1/chat/completions",
+            Self::Completions => "/v1/completions",
+            Self::Tokenize => "/tokenize",
+            Self::Detokenize => "/detokenize",
+        }
+    }
+
+    pub(crate) const fn label(self) -> telemetry::Endpoint {
+        match self {
+            Self::Chat => telemetry::Endpoint::ChatCompletions,
+            Self::Completions => telemetry::Endpoint::Completions,
+            Self::Tokenize | Self::Detokenize => telemetry::Endpoint::Tokenize,
+        }
+    }
+
+    /// Answers that can be kept.
+    pub(crate) const fn cached_as(self) -> Option<response_cache::Endpoint> {
+        match self {
+            Self::Chat => Some(response_cache::Endpoint::Chat),
+            Self::Completions => Some(response_cache::Endpoint::Completion),
+            Self::Tokenize | Self::Detokenize => None,
+        }
+    }
+}
+
+/// What the client says about the response cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum CacheDirective {
+    /// Deterministic requests are cached.
+    #[default]
+    Default,
+    /// So is this one, deterministic or not.
+    Force,
+    /// This one is neither looked up nor kept.
+    NoStore,
+}
+
+/// A parsed request. Cheap to clone: a retry sends the same bytes again.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) request_id: Arc<str>,
+    /// Empty where there are no keys.
+    pub(crate) tenant: Arc<str>,
+    /// As it goes to a worker.
+    pub(crate) body: Bytes,
+    /// As the client sent it.
+    pub(crate) json: Arc<Value>,
+    pub(crate) model: Arc<str>,
+    pub(crate) stream: bool,
+    /// The client wants the chunk with token counts; workers are always asked for it.
+    pub(crate) include_usage: bool,
+    pub(crate) directive: CacheDirective,
+    pub(crate) sticky: StickyKey,
+    pub(crate) digests: Arc<[PrefixDigest]>,
+    /// Set by the layer that chooses the version.
+    pub(crate) version: Option<Arc<str>>,
+    pub(crate) pool: Option<Arc<str>>,
+    pub(crate) trail: Arc<Trail>,
+}
+
+/// What the layers leave behind for headers, log and metrics.
+#[derive(Debug)]
+pub(crate) struct Trail {
+    pub(crate) arrived: Instant,
+    pub(crate) endpoint: OnceLock<Endpoint>,
+    pub(crate) model: OnceLock<Arc<str>>,
+    pub(crate) version: OnceLock<Arc<str>>,
+    worker: Mutex<Option<Arc<str>>>,
+    cache: AtomicU8,
+    waited_ns: AtomicU64,
+}
+
+/// How the response cache took part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CacheMark {
+    Bypass,
+    Hit,
+    Miss,
+    Coalesced,
+}
+
+impl CacheMark {
+    const ALL: [Self; 4] = [Self::Bypass, Self::Hit, Self::Miss, Self::Coalesced];
+
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Bypass => "bypass",
+            Self::Hit => "hit",
+            Self::Miss => "miss",
+            Self::Coalesced => "coalesced",
+        }
+    }
+}
+
+impl Trail {
+    pub(crate) fn new(arrived: Instant) -> Self {
+        Self {
+            arrived,
+            endpoint: OnceLock::new(),
+            model: OnceLock::new(),
+            version: OnceLock::new(),
+            worker: Mutex::new(None),
+            cache: AtomicU8::new(CacheMark::Bypass as u8),
+            waited_ns: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn set_worker(&self, name: &Arc<str>) {
+        *self.worker.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(name));
+    }
+
+    pub(crate) fn worker(&self) -> Option<Arc<str>> {
+        self.worker.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn mark_cache(&self, mark: CacheMark) {
+        self.cache.store(mark as u8, Ordering::Relaxed);
+    }
+
+    pub(crate) fn cache(&self) -> CacheMark {
+        CacheMark::ALL[usize::from(self.cache.load(Ordering::Relaxed))]
+    }
+
+    /// Adds time that a worker, the queue or another request took, and the gateway did not.
+    pub(crate) fn waited(&self, time: Duration) {
+        self.waited_ns.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    pub(crate) fn wait(&self) -> Duration {
+        Duration::from_nanos(self.waited_ns.load(Ordering::Relaxed))
+    }
+}
+
+/// What a client gets.
+pub(crate) enum Answer {
+    /// One JSON body.
+    Whole(Bytes),
+    /// Pieces of a stream; its end is the stream's proper end, an error its last item.
+    Stream(Pieces),
+}
+
+/// The payloads of events, without framing.
+pub(crate) type Pieces = BoxStream<'static, Result<Piece, ApiError>>;
+
+/// One event's payload.
+#[derive(Clone, Debug)]
+pub(crate) enum Piece {
+    /// It has choices.
+    Chunk {
+        payload: Bytes,
+        /// It brings text, and not only a role or a reason to end.
+        has_text: bool,
+    },
+    /// It has token counts alone.
+    Usage { payload: Bytes, usage: Option<Usage> },
+}
+
+/// A layer, or all of them.
+pub(crate) trait CallService:
+    Service<Call, Response = Answer, Error = CallError, Future: Send> + Clone + Send + Sync + 'static
+{
+}
+
+impl<S> CallService for S where
+    S: Service<Call, Response = Answer, Error = CallError, Future: Send> + Clone + Send + Sync + 'static
+{
+}

@@ -1,0 +1,131 @@
+//! The gateway's settings.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// Where the gateway listens, whom it serves and whom it asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Address and port; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Base addresses of workers, such as `http://127.0.0.1:8081`: ours, or any server of OpenAI's API.
+    pub workers: Vec<String>,
+    /// Sent to workers as bearer token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub worker_api_key: Option<String>,
+    /// Who may ask. Empty: anyone, which only loopback allows.
+    pub keys: Vec<KeyConfig>,
+    /// Secret that tenants' cache salts are derived from; gateways that share workers must share it. Unset: random.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub salt_secret: Option<String>,
+    /// The largest request body.
+    pub body_bytes_max: usize,
+    /// The largest answer that is not streamed.
+    pub answer_bytes_max: usize,
+    /// Requests that are with workers at the same time.
+    pub in_flight_max: usize,
+    /// Requests that wait for that.
+    pub queue_max: usize,
+    /// How long one may wait.
+    pub queue_timeout_ms: u64,
+    /// How long a worker may take to connect.
+    pub connect_timeout_ms: u64,
+    /// How long a worker may take to its first byte.
+    pub first_byte_timeout_s: u64,
+    /// How long a stream may be silent.
+    pub idle_timeout_s: u64,
+    /// The most attempts for one request, the first included.
+    pub attempts_max: usize,
+    /// How long streams may go on after a signal to stop.
+    pub drain_timeout_s: u64,
+}
+
+/// One API key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyConfig {
+    /// Who holds it; keys of one tenant share caches.
+    pub tenant: String,
+    /// SHA-256 of the key, 64 hexadecimal digits; `tenk key new` prints it.
+    pub sha256: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            workers: Vec::new(),
+            worker_api_key: None,
+            keys: Vec::new(),
+            salt_secret: None,
+            body_bytes_max: 4 << 20,
+            answer_bytes_max: 16 << 20,
+            in_flight_max: 512,
+            queue_max: 1024,
+            queue_timeout_ms: 30_000,
+            connect_timeout_ms: 2_000,
+            first_byte_timeout_s: 600,
+            idle_timeout_s: 120,
+            attempts_max: 4,
+            drain_timeout_s: 30,
+        }
+    }
+}
+
+/// A setting that makes no sense.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(String);
+
+impl Config {
+    /// Refuses what cannot work or is not safe.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let refuse = |text: String| Err(ConfigError(text));
+        if !self.listen.ip().is_loopback() && self.keys.is_empty() {
+            return refuse(format!(
+                "`gateway.listen` is {}, which others can reach, but there are no `[[gateway.keys]]`; make one with \
+                 `tenk key new --tenant NAME`, or listen on 127.0.0.1",
+                self.listen
+            ));
+        }
+        for key in &self.keys {
+            if key.tenant.is_empty() || key.tenant.len() > 64 {
+                return refuse("a `tenant` in `[[gateway.keys]]` must have 1 to 64 characters".into());
+            }
+            if key.sha256.len() != 64 || hex::decode(&key.sha256).is_err() {
+                return refuse(format!(
+                    "the `sha256` of tenant `{}` must be 64 hexadecimal digits, as `tenk key new` prints them",
+                    key.tenant
+                ));
+            }
+        }
+        for worker in &self.workers {
+            let plain = worker.parse::<http::Uri>().is_ok_and(|uri| {
+                uri.scheme_str() == Some("http") && uri.authority().is_some() && uri.query().is_none()
+            });
+            if !plain {
+                return refuse(format!("the worker address `{worker}` must be like http://127.0.0.1:8081"));
+            }
+        }
+        let bounds = [
+            ("body_bytes_max", self.body_bytes_max, 1024, 1 << 30),
+            ("answer_bytes_max", self.answer_bytes_max, 1024, 1 << 30),
+            ("in_flight_max", self.in_flight_max, 1, 1 << 20),
+            ("queue_max", self.queue_max, 0, 1 << 20),
+            ("queue_timeout_ms", self.queue_timeout_ms as usize, 1, 3_600_000),
+            ("connect_timeout_ms", self.connect_timeout_ms as usize, 1, 60_000),
+            ("first_byte_timeout_s", self.first_byte_timeout_s as usize, 1, 86_400),
+            ("idle_timeout_s", self.idle_timeout_s as usize, 1, 86_400),
+            ("attempts_max", self.attempts_max, 1, 16),
+            ("drain_timeout_s", self.drain_timeout_s as usize, 0, 3600),
+        ];
+        match bounds.into_iter().find(|(_, value, min, max)| value < min || value > max) {
+            Some((name, value, min, max)) => {
+                refuse(format!("`gateway.{name}` is {value}, but must be between {min} and {max}"))
+            }
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! Chooses the model version from the route table.
+
+use std::sync::Arc;
+
+use protocol::{ApiError, ErrorCode};
+use routing::RouteError;
+use tower::ServiceExt;
+
+use super::layer;
+use crate::call::{Answer, Call, CallService};
+use crate::error::CallError;
+
+layer! {
+    /// Gives each call the version and the pool that its model's row says.
+    AssignLayer => Assign
+}
+
+impl<S: CallService> Assign<S> {
+    async fn run(self, mut call: Call) -> Result<Answer, CallError> {
+        let table = self.state.pool.table();
+        let model = match (call.model.is_empty(), table.models().next()) {
+            // Tokenizing needs no model's name where there is one model.
+            (true, Some(only)) if table.models.len() == 1 => Arc::from(only),
+            _ => Arc::clone(&call.model),
+        };
+        let route = table.assign(&model, call.sticky, None).map_err(|error| refused(&model, &error))?;
+        let version: Arc<str> = Arc::from(route.version.as_str());
+        call.pool = Some(Arc::from(route.pool.as_str()));
+        call.version = Some(Arc::clone(&version));
+        call.model = model;
+        // Only names of the table become labels, so a client cannot make new ones up.
+        let _ = call.trail.model.set(Arc::clone(&call.model));
+        let _ = call.trail.version.set(version);
+        self.inner.oneshot(call).await
+    }
+}
+
+fn refused(model: &str, error: &RouteError) -> CallError {
+    match error {
+        RouteError::UnknownModel { .. } | RouteError::UnknownVersion { .. } => {
+            ApiError::model_not_found(model).into()
+        }
+        _ => CallError::new(ErrorCode::Unavailable, "no version of this model takes requests at the moment"),
+    }
+}

@@ -1,0 +1,197 @@
+//! Picks a worker, and another one if the first fails before its first byte.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use futures::Stream;
+use protocol::{ApiError, ErrorCode, Usage};
+use routing::{Outcome, RouteError, WorkerId};
+use telemetry::VersionSeries;
+use tower::{Service, ServiceExt};
+
+use crate::call::{Answer, Call, Piece, Pieces};
+use crate::error::CallError;
+use crate::layers::forward::{Attempt, AttemptError, Fault};
+use crate::pool::{Claim, usage_of};
+use crate::state::State;
+
+/// Wraps the service that speaks to one worker into one that chooses it.
+#[derive(Clone)]
+pub(crate) struct BalanceLayer(Arc<State>);
+
+impl BalanceLayer {
+    pub(crate) fn new(state: &Arc<State>) -> Self {
+        Self(Arc::clone(state))
+    }
+}
+
+impl<S> tower::Layer<S> for BalanceLayer {
+    type Service = Balance<S>;
+
+    fn layer(&self, inner: S) -> Balance<S> {
+        Balance { state: Arc::clone(&self.0), inner }
+    }
+}
+
+/// The layer's service.
+#[derive(Clone)]
+pub(crate) struct Balance<S> {
+    state: Arc<State>,
+    inner: S,
+}
+
+impl<S> Service<Call> for Balance<S>
+where
+    S: Service<Attempt, Response = Answer, Error = AttemptError, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+{
+    type Response = Answer;
+    type Error = CallError;
+    type Future = futures::future::BoxFuture<'static, Result<Answer, CallError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), CallError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, call: Call) -> Self::Future {
+        Box::pin(self.clone().run(call))
+    }
+}
+
+impl<S> Balance<S>
+where
+    S: Service<Attempt, Response = Answer, Error = AttemptError, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+{
+    async fn run(self, call: Call) -> Result<Answer, CallError> {
+        let pool = &self.state.pool;
+        pool.deposit_retry();
+        let mut tried: Vec<WorkerId> = Vec::new();
+        let mut last_error = None;
+        while tried.len() < self.state.config.attempts_max {
+            let claim = match pool.pick(&call, &tried) {
+                Ok(claim) => claim,
+                Err(error) => return Err(last_error.unwrap_or_else(|| nobody(&error))),
+            };
+            tried.push(claim.id());
+            call.trail.set_worker(claim.name());
+            let attempt = Attempt { call: call.clone(), worker: Arc::clone(claim.worker()) };
+            let since = Instant::now();
+            let result = self.inner.clone().oneshot(attempt).await;
+            call.trail.waited(since.elapsed());
+            let error = match result {
+                Ok(answer) => return Ok(self.measured(answer, claim, &call)),
+                Err(error) => error,
+            };
+            claim.record(error.fault.outcome(), error.fault.as_str());
+            tracing::info!(
+                request_id = &*call.request_id,
+                worker = &**claim.name(),
+                fault = error.fault.as_str(),
+                "an attempt failed"
+            );
+            let again = error.fault.may_be_retried() && tried.len() < self.state.config.attempts_max;
+            if !again || !pool.withdraw_retry() {
+                return Err(error.error);
+            }
+            self.state.metrics.retries(error.fault.as_str()).inc();
+            last_error = Some(error.error);
+        }
+        Err(last_error.unwrap_or_else(|| CallError::new(ErrorCode::Unavailable, "no attempt was allowed")))
+    }
+
+    fn measured(&self, answer: Answer, claim: Claim, call: &Call) -> Answer {
+        let version = call.version.as_deref().unwrap_or(crate::pool::UNKNOWN_VERSION);
+        let series = self.state.metrics.version(&call.model, version);
+        match answer {
+            Answer::Whole(body) => {
+                count_usage(&series, usage_of(&body));
+                claim.record(Some(Outcome::Success), "ok");
+                Answer::Whole(body)
+            }
+            Answer::Stream(pieces) => Answer::Stream(Box::pin(Measured {
+                pieces,
+                claim,
+                series,
+                arrived: call.trail.arrived,
+                last_text: None,
+                ended: false,
+            })),
+        }
+    }
+}
+
+fn nobody(error: &RouteError) -> CallError {
+    tracing::warn!(%error, "no worker can be picked");
+    CallError::new(ErrorCode::Unavailable, "no worker can take this request at the moment; try again shortly")
+}
+
+fn count_usage(series: &VersionSeries, usage: Option<Usage>) {
+    if let Some(usage) = usage {
+        series.prompt_tokens.inc_by(u64::from(usage.prompt_tokens));
+        series.completion_tokens.inc_by(u64::from(usage.completion_tokens));
+    }
+}
+
+/// A worker's stream: it holds its claim on the worker, and tells how it went.
+struct Measured {
+    pieces: Pieces,
+    claim: Claim,
+    series: Arc<VersionSeries>,
+    arrived: Instant,
+    last_text: Option<Instant>,
+    ended: bool,
+}
+
+impl Measured {
+    fn see(&mut self, item: Option<&Result<Piece, ApiError>>) {
+        match item {
+            Some(Ok(Piece::Chunk { has_text: true, .. })) => {
+                let now = Instant::now();
+                match self.last_text.replace(now) {
+                    None => self.series.time_to_first_token.observe((now - self.arrived).as_secs_f64()),
+                    Some(last) => self.series.inter_token_latency.observe((now - last).as_secs_f64()),
+                }
+            }
+            Some(Ok(Piece::Usage { usage, .. })) => count_usage(&self.series, *usage),
+            Some(Ok(Piece::Chunk { .. })) => {}
+            Some(Err(_)) => self.end(Outcome::BrokenOff, Fault::BrokenOff.as_str()),
+            None => self.end(Outcome::Success, "ok"),
+        }
+    }
+
+    fn end(&mut self, outcome: Outcome, label: &str) {
+        if !std::mem::replace(&mut self.ended, true) {
+            self.claim.record(Some(outcome), label);
+        }
+    }
+}
+
+impl Stream for Measured {
+    type Item = Result<Piece, ApiError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let polled = self.pieces.as_mut().poll_next(context);
+        if let Poll::Ready(item) = &polled {
+            self.see(item.as_ref());
+        }
+        polled
+    }
+}
+
+/// A client that leaves says nothing about the worker.
+impl Drop for Measured {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.claim.record(None, "cancelled");
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! From a body to a call: parsed once, and touched only where it must be.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hmac::{Hmac, KeyInit, Mac};
+use http::{HeaderMap, header};
+use protocol::{ApiError, ErrorCode, Message, PrefixDigest, Prompt, chat_digests, headers, prompt_digests};
+use routing::StickyKey;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use sha2::Sha256;
+
+use crate::call::{CacheDirective, Call, Endpoint, Trail};
+
+/// What is known before the body.
+pub(crate) struct Parts<'a> {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) tenant: Arc<str>,
+    pub(crate) request_id: Arc<str>,
+    pub(crate) trail: Arc<Trail>,
+}
+
+/// Checks as much as routing and caching need; the rest is the worker's to check.
+pub(crate) fn parse(parts: Parts<'_>, body: &Bytes, salt_secret: &[u8]) -> Result<Call, ApiError> {
+    let json: Value = protocol::parse_json(body)?;
+    let Value::Object(fields) = &json else {
+        return Err(ApiError::new(ErrorCode::InvalidRequest, "the body must be a JSON object"));
+    };
+    let generates = matches!(parts.endpoint, Endpoint::Chat | Endpoint::Completions);
+    let model = match fields.get("model") {
+        Some(Value::String(model)) => model.as_str(),
+        None | Some(Value::Null) if !generates => "",
+        None | Some(Value::Null) => return Err(ApiError::invalid("model", "missing field `model`")),
+        Some(_) => return Err(ApiError::invalid("model", "`model` must be a string")),
+    };
+    let stream = match fields.get("stream") {
+        Some(Value::Bool(stream)) => *stream && generates,
+        None | Some(Value::Null) => false,
+        Some(_) => return Err(ApiError::invalid("stream", "`stream` must be true or false")),
+    };
+    let salt = salt_of(salt_secret, &parts.tenant);
+    let include_usage = fields.get("stream_options").is_some_and(|options| options["include_usage"] == true);
+    let digests = digests_of(parts.endpoint, fields, &salt);
+    Ok(Call {
+        endpoint: parts.endpoint,
+        request_id: parts.request_id,
+        body: if generates { for_worker(body, fields, stream, &salt) } else { body.clone() },
+        model: Arc::from(model),
+        stream,
+        include_usage,
+        directive: directive_of(parts.headers),
+        sticky: sticky_of(parts.headers, fields),
+        digests: digests.into(),
+        version: None,
+        pool: None,
+        tenant: parts.tenant,
+        trail: parts.trail,
+        json: Arc::new(json),
+    })
+}
+
+/// What sets a tenant's cache entries apart. No tenant, no salt.
+fn salt_of(secret: &[u8], tenant: &str) -> String {
+    if tenant.is_empty() {
+        return String::new();
+    }
+    match Hmac::<Sha256>::new_from_slice(secret) {
+        Ok(mac) => hex::encode(&mac.chain_update(tenant.as_bytes()).finalize().into_bytes()[..16]),
+        // HMAC takes keys of any length; should it ever not, nobody may share.
+        Err(_) => uuid::Uuid::new_v4().simple().to_string(),
+    }
+}
+
+/// The client's bytes with our two fields put in front: the tenant's salt, and the wish for token counts. Only a body
+/// that already has one of them is written anew.
+fn for_worker(body: &Bytes, fields: &Map<String, Value>, stream: bool, salt: &str) -> Bytes {
+    let options = fields.get("stream_options");
+    let asks_usage = stream && options.is_none_or(|options| options.is_object() || options.is_null());
+    let has_options = options.is_some();
+    if fields.contains_key("cache_salt") || (asks_usage && has_options) {
+        let mut fields = fields.clone();
+        fields.remove("cache_salt");
+        if !salt.is_empty() {
+            fields.insert("cache_salt".into(), salt.into());
+        }
+        if asks_usage && let Some(options) = fields.get_mut("stream_options") {
+            options["include_usage"] = true.into();
+        }
+        return Value::Object(fields).to_string().into();
+    }
+    let mut front = String::from("{");
+    if !salt.is_empty() {
+        front.push_str(&format!("\"cache_salt\":\"{salt}\","));
+    }
+    if asks_usage {
+        front.push_str("\"stream_options\":{\"include_usage\":true},");
+    }
+    let rest = body.iter().position(|byte| *byte == b'{').map_or(&body[..], |at| &body[at + 1..]);
+    if front.len() == 1 { body.clone() } else { [front.as_bytes(), rest].concat().into() }
+}
+
+fn digests_of(endpoint: Endpoint, fields: &Map<String, Value>, salt: &str) -> Vec<PrefixDigest> {
+    match endpoint {
+        Endpoint::Chat => {
+            let messages = fields.get("messages").and_then(|value| Vec::<Message>::deserialize(value).ok());
+            messages.map_or_else(Vec::new, |messages| chat_digests(salt, &messages))
+        }
+        Endpoint::Completions => {
+            let prompt = fields.get("prompt").and_then(|value| Prompt::deserialize(value).ok());
+            prompt.map_or_else(Vec::new, |prompt| prompt_digests(salt, &prompt))
+        }
+        Endpoint::Tokenize | Endpoint::Detokenize => Vec::new(),
+    }
+}
+
+fn directive_of(headers: &HeaderMap) -> CacheDirective {
+    let text =
+        |name| headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok()).unwrap_or("");
+    let has = |list: &str, word: &str| list.split(',').any(|item| item.trim().eq_ignore_ascii_case(word));
+    if has(text(header::CACHE_CONTROL.as_str()), "no-store") {
+        CacheDirective::NoStore
+    } else if has(text(headers::CACHE), "force") {
+        CacheDirective::Force
+    } else {
+        CacheDirective::Default
+    }
+}
+
+fn sticky_of(headers: &HeaderMap, fields: &Map<String, Value>) -> StickyKey {
+    let session = headers.get(headers::SESSION).and_then(|session| session.to_str().ok());
+    let user = fields.get("user").and_then(Value::as_str);
+    let text_of = |role: &[&str]| {
+        let messages = fields.get("messages").and_then(Value::as_array)?;
+        let message =
+            messages.iter().find(|message| role.contains(&message["role"].as_str().unwrap_or("")))?;
+        message["content"].as_str()
+    };
+    let prompt = fields.get("prompt").and_then(Value::as_str);
+    StickyKey::from_parts(session, user, text_of(&["system", "developer"]), text_of(&["user"]).or(prompt))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(body: &str, tenant: &str) -> Result<Call, ApiError> {
+        let parts = Parts {
+            endpoint: Endpoint::Chat,
+            headers: &HeaderMap::new(),
+            tenant: Arc::from(tenant),
+            request_id: Arc::from("r"),
+            trail: Arc::new(Trail::new(std::time::Instant::now())),
+        };
+        parse(parts, &Bytes::copy_from_slice(body.as_bytes()), b"secret")
+    }
+
+    fn sent(body: &str, tenant: &str) -> Value {
+        serde_json::from_slice(&call(body, tenant).expect("parses").body).expect("still JSON")
+    }
+
+    #[test]
+    fn bytes_pass_through_untouched_where_nothing_has_to_be_added() {
+        let body = r#" {"model":"m", "messages":[ ], "x":1.50}"#;
+        assert_eq!(call(body, "").expect("parses").body, body.as_bytes());
+    }
+
+    #[test]
+    fn the_salt_is_the_gateways_whatever_the_client_says() {
+        for body in [r#"{"model":"m"}"#, r#"{"cache_salt":"mine","model":"m"}"#] {
+            let salt = sent(body, "tenant")["cache_salt"].as_str().expect("there").to_owned();
+            assert_eq!(salt, salt_of(b"secret", "tenant"));
+            assert_ne!(salt, salt_of(b"secret", "other"));
+            assert_eq!(sent(body, "").get("cache_salt"), None);
+        }
+    }
+
+    #[test]
+    fn streams_are_always_asked_for_token_counts() {
+        for (body, wanted) in [
+            (r#"{"model":"m","stream":true}"#, false),
+            (r#"{"model":"m","stream":true,"stream_options":{"include_usage":false,"x":1}}"#, false),
+            (r#"{"model":"m","stream":true,"stream_options":{"include_usage":true}}"#, true),
+        ] {
+            assert_eq!(sent(body, "")["stream_options"]["include_usage"], true);
+            assert_eq!(call(body, "").expect("parses").include_usage, wanted);
+        }
+        assert_eq!(sent(r#"{"model":"m"}"#, "").get("stream_options"), None);
+    }
+
+    #[test]
+    fn what_routing_needs_is_checked() {
+        let param = |body| call(body, "").expect_err("wrong").param;
+        assert_eq!(param(r#"{"messages":[]}"#).as_deref(), Some("model"));
+        assert_eq!(param(r#"{"model":7}"#).as_deref(), Some("model"));
+        assert_eq!(param(r#"{"model":"m","stream":"yes"}"#).as_deref(), Some("stream"));
+        assert_eq!(param("[1]"), None);
+        assert_eq!(param("{"), None);
+    }
+}

@@ -1,0 +1,209 @@
+//! A gateway's life: bind, probe its workers, serve, drain, end.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::extract::{Request, State as Shared};
+use axum::middleware;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use http::header;
+use protocol::{ApiError, ErrorCode, ModelCard, ModelList};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+use crate::call::Endpoint;
+use crate::error::CallError;
+use crate::layers::authenticate::authenticate;
+use crate::layers::edge::edge;
+use crate::layers::trace::trace;
+use crate::pool::probe;
+use crate::stack::Stack;
+use crate::state::State;
+use crate::{Config, GatewayError, stack};
+
+/// How long writes to Redis may take to finish at the end.
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// The settings of the parts that a gateway is made of.
+#[derive(Clone, Debug, Default)]
+pub struct GatewayParts {
+    /// `[gateway]`
+    pub config: Config,
+    /// `[routing]`
+    pub routing: routing::Config,
+    /// `[response_cache]`
+    pub response_cache: response_cache::Config,
+}
+
+/// A gateway that has its address and is about to serve.
+pub struct Gateway {
+    listener: TcpListener,
+    address: SocketAddr,
+    state: Arc<State>,
+    _probes: JoinSet<()>,
+}
+
+impl std::fmt::Debug for Gateway {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Gateway").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+/// What handlers share.
+#[derive(Clone)]
+pub(crate) struct Front {
+    pub(crate) state: Arc<State>,
+    pub(crate) stack: Stack,
+    draining: Arc<AtomicBool>,
+}
+
+impl Gateway {
+    /// Listens, connects the cache, and starts probing the workers.
+    pub async fn bind(parts: GatewayParts) -> Result<Self, GatewayError> {
+        let listen = parts.config.listen;
+        let state = Arc::new(State::new(parts)?);
+        let listen_error = |source| GatewayError::Listen { address: listen, source };
+        let listener = TcpListener::bind(listen).await.map_err(listen_error)?;
+        let address = listener.local_addr().map_err(listen_error)?;
+        let probes = probe::start(&state);
+        Ok(Self { listener, address, state, _probes: probes })
+    }
+
+    /// Where it listens, with the port that was taken.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Waits until a worker is up; false if none is by then.
+    pub async fn wait_ready(&self, timeout: Duration) -> bool {
+        let mut changes = self.state.pool.changes();
+        let ready = changes.wait_for(|_| self.state.pool.ready());
+        tokio::time::timeout(timeout, ready).await.is_ok_and(|changed| changed.is_ok())
+    }
+
+    /// Whether the Redis tier is connected; `None` where there is none.
+    pub fn redis_up(&self) -> Option<tokio::sync::watch::Receiver<bool>> {
+        self.state.cache.redis_up()
+    }
+
+    /// Serves until `shutdown` resolves; then takes no new connections, lets requests under way end for up to
+    /// `drain_timeout_s`, and returns.
+    pub async fn serve(
+        self,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), GatewayError> {
+        let Self { listener, state, _probes, .. } = self;
+        let draining = Arc::new(AtomicBool::new(false));
+        let front =
+            Front { stack: stack::build(&state), state: Arc::clone(&state), draining: Arc::clone(&draining) };
+        let (close, closing) = oneshot::channel::<()>();
+        let server = axum::serve(listener, router(front)).with_graceful_shutdown(async move {
+            let _ = closing.await;
+        });
+        let mut server = tokio::spawn(async move { server.await });
+        tokio::select! {
+            ended = &mut server => return Ok(ended.map_err(std::io::Error::other)??),
+            () = shutdown => {}
+        }
+        draining.store(true, Ordering::Release);
+        tracing::info!(requests = state.metrics.requests_in_flight.get(), "draining");
+        let _ = close.send(());
+        let timeout = Duration::from_secs(state.config.drain_timeout_s);
+        if tokio::time::timeout(timeout, &mut server).await.is_err() {
+            tracing::warn!(requests = state.metrics.requests_in_flight.get(), "requests are cut off");
+            server.abort();
+        }
+        state.cache.flush(FLUSH_TIMEOUT).await;
+        Ok(())
+    }
+}
+
+/// The outer layers, from the outside in: trace, authenticate; the body limit and the parse are in `edge`.
+fn router(front: Front) -> Router {
+    let state = Arc::clone(&front.state);
+    let mut router = Router::new().route("/v1/models", get(models)).route("/v1/models/{*id}", get(model));
+    for endpoint in Endpoint::ALL {
+        let handler =
+            move |front: Shared<Front>, request: Request| async move { edge(front, endpoint, request).await };
+        router = router.route(endpoint.path(), post(handler));
+    }
+    router
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&state), authenticate))
+        .route_layer(middleware::from_fn_with_state(state, trace))
+        .route("/health/live", get(live))
+        .route("/health/ready", get(ready))
+        .route("/metrics", get(metrics))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .with_state(front)
+}
+
+async fn models(Shared(front): Shared<Front>) -> Json<ModelList> {
+    let created = started_at();
+    let table = front.state.pool.table();
+    Json(ModelList::new(table.models().map(|model| ModelCard::new(model, created, None)).collect()))
+}
+
+async fn model(
+    Shared(front): Shared<Front>,
+    axum::extract::Path(id): axum::extract::Path<String>,
+) -> Response {
+    let table = front.state.pool.table();
+    match table.models().find(|model| *model == id) {
+        Some(model) => Json(ModelCard::new(model, started_at(), None)).into_response(),
+        None => CallError::from(ApiError::model_not_found(&id)).into_response(),
+    }
+}
+
+/// Clients sort models by age; all of ours are as old as the process, near enough.
+fn started_at() -> u64 {
+    static STARTED: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
+    *STARTED
+        .get_or_init(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs()))
+}
+
+/// The process answers.
+async fn live() -> &'static str {
+    "live\n"
+}
+
+/// A worker is up and the gateway is not ending.
+async fn ready(Shared(front): Shared<Front>) -> Response {
+    if !front.draining.load(Ordering::Acquire) && front.state.pool.ready() {
+        return "ready\n".into_response();
+    }
+    CallError::new(ErrorCode::Unavailable, "no worker is up, or the gateway is shutting down").into_response()
+}
+
+async fn metrics(Shared(front): Shared<Front>) -> Response {
+    let state = &front.state;
+    let stats = state.cache.stats();
+    state.metrics.cache_entries.set(stats.entries as i64);
+    state.metrics.cache_bytes.set(stats.bytes as i64);
+    for (kind, count) in [
+        ("redis_timeout", stats.redis_timeouts),
+        ("redis_error", stats.redis_errors),
+        ("redis_skipped", stats.redis_skipped),
+        ("redis_corrupt", stats.redis_corrupt),
+        ("write_dropped", stats.writes_dropped),
+    ] {
+        let counter = state.metrics.cache_errors(kind);
+        counter.inc_by(count.saturating_sub(counter.get()));
+    }
+    ([(header::CONTENT_TYPE, telemetry::CONTENT_TYPE)], telemetry::render(&state.registry)).into_response()
+}
+
+async fn not_found() -> Response {
+    CallError::new(ErrorCode::NotFound, "there is nothing at this path; GET /v1/models is a good start")
+        .into_response()
+}
+
+async fn method_not_allowed() -> Response {
+    CallError::new(ErrorCode::MethodNotAllowed, "this path does not take this method").into_response()
+}

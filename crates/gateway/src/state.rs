@@ -1,0 +1,80 @@
+//! What every layer shares.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+use http_body_util::Full;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use response_cache::ResponseCache;
+use telemetry::{GatewayMetrics, Registry};
+use tokio::sync::Semaphore;
+use uuid::Uuid;
+
+use crate::layers::authenticate::Keys;
+use crate::pool::Pool;
+use crate::{Config, GatewayError, GatewayParts};
+
+/// Idle connections kept to each worker.
+const IDLE_CONNECTIONS_MAX: usize = 256;
+/// Below the worker's own time-out for idle connections, so that it is we who close them.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+
+pub(crate) type HttpClient = Client<HttpConnector, Full<bytes::Bytes>>;
+
+pub(crate) struct State {
+    pub(crate) config: Config,
+    pub(crate) keys: Keys,
+    pub(crate) salt_secret: Vec<u8>,
+    pub(crate) worker_authorization: Option<HeaderValue>,
+    pub(crate) client: HttpClient,
+    pub(crate) pool: Pool,
+    pub(crate) cache: ResponseCache,
+    pub(crate) cache_enabled: bool,
+    pub(crate) registry: Registry,
+    pub(crate) metrics: GatewayMetrics,
+    pub(crate) in_flight: Arc<Semaphore>,
+    pub(crate) queue: Semaphore,
+}
+
+impl State {
+    pub(crate) fn new(parts: GatewayParts) -> Result<Self, GatewayError> {
+        let GatewayParts { config, routing, response_cache } = parts;
+        config.validate()?;
+        routing.validate()?;
+        response_cache.validate()?;
+        let registry = Registry::new();
+        telemetry::register_process(&registry, env!("CARGO_PKG_VERSION"))?;
+        let metrics = GatewayMetrics::new(&registry)?;
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(Duration::from_millis(config.connect_timeout_ms)));
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
+            .build(connector);
+        let worker_authorization = config.worker_api_key.as_ref().and_then(|key| {
+            let mut value = HeaderValue::from_str(&format!("Bearer {key}")).ok()?;
+            value.set_sensitive(true);
+            Some(value)
+        });
+        let random = || [Uuid::new_v4(), Uuid::new_v4()].map(Uuid::into_bytes).concat();
+        Ok(Self {
+            keys: Keys::new(&config.keys),
+            salt_secret: config.salt_secret.as_ref().map_or_else(random, |secret| secret.as_bytes().to_vec()),
+            worker_authorization,
+            client,
+            pool: Pool::new(&config.workers, &routing, &metrics),
+            cache_enabled: response_cache.enabled,
+            cache: ResponseCache::start(response_cache)?,
+            registry,
+            metrics,
+            in_flight: Arc::new(Semaphore::new(config.in_flight_max)),
+            queue: Semaphore::new(config.queue_max),
+            config,
+        })
+    }
+}

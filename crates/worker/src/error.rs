@@ -1,0 +1,73 @@
+//! The one place where errors become HTTP.
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use protocol::{ApiError, ErrorCode};
+
+/// Why a worker cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// A setting makes no sense.
+    #[error(transparent)]
+    Config(#[from] crate::ConfigError),
+    /// The address cannot be listened on.
+    #[error(
+        "cannot listen on {address}: {source}; another process may hold the port, choose another with --listen"
+    )]
+    Listen {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The engine cannot start.
+    #[error(transparent)]
+    Engine(#[from] engine::EngineError),
+    /// Metrics cannot be registered.
+    #[error(transparent)]
+    Telemetry(#[from] telemetry::TelemetryError),
+    /// The server broke off.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+/// An [`ApiError`] on its way out.
+#[derive(Debug)]
+pub(crate) struct Failed(pub(crate) ApiError);
+
+impl From<ApiError> for Failed {
+    fn from(error: ApiError) -> Self {
+        Self(error)
+    }
+}
+
+impl IntoResponse for Failed {
+    fn into_response(self) -> Response {
+        let status =
+            StatusCode::from_u16(self.0.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, self.0.to_json()).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if matches!(self.0.code, ErrorCode::Overloaded | ErrorCode::Unavailable) {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+/// What a client hears of an answer that a drain cut off.
+pub(crate) fn cut_off() -> ApiError {
+    ApiError::new(
+        ErrorCode::Unavailable,
+        "this worker shut down before the answer was complete; send the request again",
+    )
+}
+
+/// What a client hears of an engine's failure: never more than that it happened.
+pub(crate) fn engine_failed(failure: engine::Failure) -> ApiError {
+    let message = match failure {
+        engine::Failure::Engine => "the engine failed while it computed this answer; send the request again",
+        engine::Failure::NotANumber => "the model gave an output that is not a number for this request",
+    };
+    ApiError::new(ErrorCode::Internal, message)
+}

@@ -1,0 +1,127 @@
+//! `POST /v1/completions`.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::State;
+use axum::response::Response;
+use engine::LoadedModel;
+use http::HeaderMap;
+use protocol::{ApiError, CompletionRequest, Generation, PrefixDigest, Prompt, prompt_digests};
+use serde_json::Value;
+
+use super::request_id;
+use crate::app::{App, unix_s};
+use crate::body::RequestBody;
+use crate::error::Failed;
+use crate::format::Envelope;
+use crate::format::respond::{Delivery, respond};
+use crate::format::text::TextFormat;
+use crate::job::Job;
+
+/// OpenAI's own default for this endpoint, which its users rely on.
+const MAX_TOKENS_UNSET: usize = 16;
+
+pub(crate) async fn completions(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: RequestBody,
+) -> Result<Response, Failed> {
+    let arrived = Instant::now();
+    let under_way = app.enter()?;
+    let (request, generation) = body.parse::<CompletionRequest>(&app).await?;
+    request.validate()?;
+    generation.validate()?;
+    app.check_model(&request.model)?;
+    let logprobs = logprobs_of(&generation)?;
+    let echo = request.echo.unwrap_or(false);
+    if echo && logprobs.is_some() {
+        let message = "`echo` together with `logprobs` is not supported; ask for `prompt_logprobs` instead";
+        return Err(ApiError::invalid("echo", message).into());
+    }
+    let n = generation.n.unwrap_or(1);
+    let blamed = if n > 1 { "n" } else { "prompt" };
+    let places = app.reserve(request.prompt.len() * n as usize, blamed)?;
+
+    let salt = generation.cache_salt.clone().unwrap_or_default();
+    let model = Arc::clone(&app.model);
+    let work = {
+        let salt = salt.clone();
+        move || encode_prompts(&model, request, echo, &salt)
+    };
+    let Encoded { ids: prompts, echo, digests } = app.compute.run(work).await?;
+    let job = Job {
+        request_id: request_id(&headers),
+        prompts,
+        n,
+        generation,
+        logprobs,
+        salt,
+        max_tokens_unset: MAX_TOKENS_UNSET,
+    };
+    let answers = app.submit(&job, "prompt", places, arrived)?;
+    app.touch_prefixes(&digests);
+
+    let Job { generation, prompts, request_id, .. } = job;
+    let delivery =
+        Delivery { stream: generation.stream.unwrap_or(false), include_usage: generation.include_usage(), n };
+    let envelope = Envelope {
+        id: format!("cmpl-{request_id}"),
+        created: unix_s(),
+        model: app.model.name().to_owned(),
+        version: app.model.version().to_owned(),
+        return_token_ids: generation.return_token_ids.unwrap_or(false),
+        prompts,
+        tokenizer: Arc::clone(app.model.tokenizer()),
+    };
+    let format = TextFormat { envelope, logprobs: logprobs.is_some(), n, echo };
+    Ok(respond(format, answers, delivery, &app.compute, under_way).await?)
+}
+
+/// What is made of a request's prompts before the engine sees them.
+struct Encoded {
+    ids: Vec<Vec<u32>>,
+    /// Their texts, if the answers are to begin with them.
+    echo: Option<Vec<String>>,
+    digests: Vec<PrefixDigest>,
+}
+
+fn encode_prompts(
+    model: &LoadedModel,
+    request: CompletionRequest,
+    echo: bool,
+    salt: &str,
+) -> Result<Encoded, ApiError> {
+    let digests = prompt_digests(salt, &request.prompt);
+    let add_special = request.add_special_tokens.unwrap_or(true);
+    let tokenizer = model.tokenizer();
+    let encode = |text: &String| {
+        tokenizer
+            .encode(text, add_special, true)
+            .map_err(|error| ApiError::invalid("prompt", error.to_string()))
+    };
+    let ids = match &request.prompt {
+        Prompt::Text(text) => vec![encode(text)?],
+        Prompt::Texts(texts) => texts.iter().map(encode).collect::<Result<_, _>>()?,
+        Prompt::Ids(ids) => vec![ids.clone()],
+        Prompt::IdLists(lists) => lists.clone(),
+    };
+    let echo = echo.then(|| match request.prompt {
+        Prompt::Text(text) => vec![text],
+        Prompt::Texts(texts) => texts,
+        Prompt::Ids(_) | Prompt::IdLists(_) => ids.iter().map(|ids| tokenizer.decode(ids, false)).collect(),
+    });
+    Ok(Encoded { ids, echo, digests })
+}
+
+/// For completions `logprobs` is a number of alternatives.
+fn logprobs_of(generation: &Generation) -> Result<Option<u8>, ApiError> {
+    let max = Generation::LOGPROBS_MAX;
+    match &generation.logprobs {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => match value.as_u64() {
+            Some(count) if count <= u64::from(max) => Ok(Some(count as u8)),
+            _ => Err(ApiError::invalid("logprobs", format!("`logprobs` must be a number from 0 to {max}"))),
+        },
+    }
+}

@@ -1,0 +1,49 @@
+//! What a worker tells about itself.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use http::header;
+use protocol::{LoadReport, ModelCard, ModelList};
+
+use crate::app::App;
+use crate::error::Failed;
+
+/// One model by its name, which may hold slashes.
+pub(crate) async fn model(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Result<Json<ModelCard>, Failed> {
+    app.check_model(&id)?;
+    Ok(Json(card(&app)))
+}
+
+pub(crate) async fn models(State(app): State<Arc<App>>) -> Json<ModelList> {
+    Json(ModelList::new(vec![card(&app)]))
+}
+
+fn card(app: &App) -> ModelCard {
+    ModelCard::new(app.model.name(), app.created, Some(app.max_model_len as u32))
+}
+
+pub(crate) async fn load(State(app): State<Arc<App>>) -> Json<LoadReport> {
+    Json(app.load_report())
+}
+
+pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response {
+    app.refresh_gauges();
+    ([(header::CONTENT_TYPE, telemetry::CONTENT_TYPE)], telemetry::render(&app.registry)).into_response()
+}
+
+/// The process answers.
+pub(crate) async fn live() -> &'static str {
+    "live\n"
+}
+
+/// The engine takes requests.
+pub(crate) async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, Failed> {
+    app.accepting()?;
+    Ok("ready\n")
+}

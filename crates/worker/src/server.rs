@@ -1,0 +1,138 @@
+//! A worker's life: bind, serve, drain, end.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use engine::ops::KvDtype;
+use engine::{Engine, LoadedModel, SchedulerConfig, StepReport};
+use telemetry::{CacheConfigInfo, Registry, WorkerMetrics};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::app::{App, set_gauges, unix_s};
+use crate::compute::Compute;
+use crate::connections::Connections;
+use crate::prefixes::HotPrefixes;
+use crate::routes::router;
+use crate::{Config, WorkerError};
+
+/// How long connections may take for the last bytes of their answers.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The model that a worker serves and the bounds of its batch.
+#[derive(Clone, Debug)]
+pub struct WorkerModel {
+    /// Weights and tokenizer, which workers of one process share.
+    pub model: Arc<LoadedModel>,
+    /// The bounds of its own batch and queue.
+    pub scheduler: SchedulerConfig,
+}
+
+/// A worker that has its address and its engine, and is about to serve.
+#[derive(Debug)]
+pub struct Worker {
+    config: Config,
+    listener: TcpListener,
+    address: SocketAddr,
+    app: Arc<App>,
+}
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("App").field("model", &self.model.name()).finish_non_exhaustive()
+    }
+}
+
+impl Worker {
+    /// Listens, and starts the engine's thread.
+    pub async fn bind(config: Config, model: WorkerModel) -> Result<Self, WorkerError> {
+        config.validate()?;
+        let listen_error = |source| WorkerError::Listen { address: config.listen, source };
+        let listener = TcpListener::bind(config.listen).await.map_err(listen_error)?;
+        let address = listener.local_addr().map_err(listen_error)?;
+        let WorkerModel { model, scheduler } = model;
+        let registry = Registry::new();
+        telemetry::register_process(&registry, env!("CARGO_PKG_VERSION"))?;
+        let metrics = WorkerMetrics::new(&registry, model.name())?;
+        let num_blocks = model.config().kv_cache_tokens / scheduler.block_size.max(1);
+        metrics.set_cache_config(&CacheConfigInfo {
+            block_size: scheduler.block_size,
+            num_gpu_blocks: num_blocks,
+            cache_dtype: match model.config().kv_dtype {
+                KvDtype::F16 => "f16".into(),
+                KvDtype::F32 => "f32".into(),
+            },
+            enable_prefix_caching: scheduler.prefix_caching,
+        })?;
+        let SchedulerConfig { max_num_seqs, max_num_waiting, .. } = scheduler;
+        let max_model_len = model.max_model_len().min(num_blocks * scheduler.block_size);
+        let (engine, _thread) = Engine::start(&model, scheduler, Box::new(observer(metrics.clone())))?;
+        let app = Arc::new(App {
+            model,
+            engine,
+            metrics,
+            registry,
+            api_key: config.api_key.clone(),
+            created: unix_s(),
+            compute: Compute::new(),
+            body_bytes_max: config.body_bytes_max,
+            idle_timeout: Duration::from_secs(config.idle_timeout_s),
+            max_num_seqs,
+            num_places: max_num_seqs + max_num_waiting,
+            max_model_len,
+            prefixes: Mutex::new(HotPrefixes::new(config.hot_prefixes_max)),
+            draining: AtomicBool::new(false),
+            answers: TaskTracker::new(),
+            cut: CancellationToken::new(),
+        });
+        Ok(Self { config, listener, address, app })
+    }
+
+    /// Where it listens, with the port that was taken.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `shutdown` resolves; then is unready at once, refuses new work, lets answers under way end for up
+    /// to `drain_timeout_s`, cuts off what is left, and returns.
+    pub async fn serve(self, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<(), WorkerError> {
+        let Self { config, listener, app, .. } = self;
+        let mut connections =
+            Connections::new(router(Arc::clone(&app)), config.connections_max, app.idle_timeout);
+        tokio::select! {
+            never = connections.accept(&listener) => match never {},
+            () = shutdown => {}
+        }
+        let drain = tokio::time::timeout(Duration::from_secs(config.drain_timeout_s), app.drain());
+        // Who comes now is told to go elsewhere, which a closed port would not say.
+        let drained = tokio::select! {
+            never = connections.accept(&listener) => match never {},
+            drained = drain => drained.is_ok(),
+        };
+        if !drained {
+            tracing::warn!(answers = app.answers.len(), "answers are cut off at the drain time-out");
+            app.cut.cancel();
+        }
+        drop(listener);
+        connections.close(CLOSE_TIMEOUT).await;
+        Ok(())
+    }
+}
+
+/// Carries the engine's gauges and counters over after each step.
+fn observer(metrics: WorkerMetrics) -> impl Fn(&StepReport) + Send {
+    let [queries, hits, preemptions] = [const { AtomicU64::new(0) }; 3];
+    move |report| {
+        let stats = &report.stats;
+        let since = |before: &AtomicU64, now: u64| now - before.swap(now, Ordering::Relaxed);
+        set_gauges(&metrics, stats);
+        metrics.prefix_cache_queries.inc_by(since(&queries, stats.prefix_queries));
+        metrics.prefix_cache_hits.inc_by(since(&hits, stats.prefix_hits));
+        metrics.num_preemptions.inc_by(since(&preemptions, stats.num_preemptions));
+        metrics.iteration_tokens.observe(report.num_tokens as f64);
+    }
+}
