@@ -6,12 +6,15 @@
 mod packages;
 mod python;
 
-use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
 use crate::workspace;
+
+/// What `tenk up` serves by default.
+const MODEL: &str = "smollm2-135m-instruct";
 
 /// `cargo xtask test`
 #[derive(clap::Args)]
@@ -19,7 +22,7 @@ pub(crate) struct Args {
     /// Install missing packages without asking; so does CI=true.
     #[arg(long, short)]
     yes: bool,
-    /// Leave out what needs servers or the Python client; installs nothing.
+    /// Leave out what needs servers or the Python client; installs nothing, but fetches the model.
     #[arg(long)]
     fast: bool,
     /// Given to `cargo test` as they are, such as `-p gateway -- --nocapture`.
@@ -43,12 +46,22 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let built =
         cargo().args(["build", "-p", "cli"]).current_dir(&root).status().context("cargo did not start")?;
     ensure!(built.success(), "the build failed, so no test was run");
-    environment.push(("TENK_BIN", target.join("debug").join("tenk")));
+    let tenk = target.join("debug").join("tenk");
+    environment.push(("TENK_TEST_MODEL", fetch_model(&tenk)?));
+    environment.push(("TENK_BIN", tenk));
 
     let cargo_args = test_args(args);
     println!("xtask: cargo {}", cargo_args.join(" "));
     let tested = cargo().args(&cargo_args).envs(environment).current_dir(&root).status()?;
     Ok(if tested.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The real model, which the tests of numerics and of the whole path answer with. Shows its progress.
+fn fetch_model(tenk: &Path) -> Result<PathBuf> {
+    println!("xtask: tenk model pull {MODEL}");
+    let pulled = Command::new(tenk).args(["model", "pull", MODEL]).stderr(Stdio::inherit()).output()?;
+    ensure!(pulled.status.success(), "the model that the tests need could not be fetched");
+    Ok(PathBuf::from(String::from_utf8(pulled.stdout)?.trim_end()))
 }
 
 /// The cargo that runs us, so that both use one toolchain.

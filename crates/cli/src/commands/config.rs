@@ -1,16 +1,22 @@
-//! `tenk config`: what is in force.
+//! `tenk config show|check`
 
 use std::process::ExitCode;
 
-use super::settings;
-use crate::args::ConfigCommand;
+use anyhow::Result;
 
-pub(super) fn run(command: ConfigCommand) -> anyhow::Result<ExitCode> {
+use crate::args::ConfigCommand;
+use crate::config::{Config, Role};
+
+pub(super) fn run(command: &ConfigCommand) -> Result<ExitCode> {
     match command {
-        ConfigCommand::Show { common } => print!("{}", settings(&common, Vec::new())?.show()?),
+        ConfigCommand::Show { common } => {
+            let config = Config::load(common)?;
+            print!("{}", config.show()?);
+            config.validate(Role::Up)?;
+        }
         ConfigCommand::Check { common } => {
-            settings(&common, Vec::new())?.validate()?;
-            println!("the settings are valid");
+            Config::load(common)?.validate(Role::Up)?;
+            println!("the configuration is sound");
         }
     }
     Ok(ExitCode::SUCCESS)

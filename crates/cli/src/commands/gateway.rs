@@ -1,54 +1,37 @@
-//! `tenk gateway`: the front door over workers that run elsewhere.
+//! `tenk gateway`
 
 use std::process::ExitCode;
 use std::time::Duration;
 
-use ::gateway::{Gateway, GatewayParts};
-use anyhow::ensure;
+use anyhow::{Result, bail};
+use gateway::{Gateway, GatewayParts};
 
-use super::{flag, settings, start_log, url};
 use crate::args::GatewayArgs;
-use crate::config::{Config, Flag, FlagValues};
-use crate::shutdown;
+use crate::commands;
+use crate::config::{Config, Role};
+use crate::shutdown::Shutdown;
 
-const SECTIONS: [&str; 4] = ["gateway", "routing", "response_cache", "log"];
+/// How long Redis may take to answer before its absence is worth a sentence.
+const REDIS_PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long to wait for a worker, and for Redis, before saying that there is none.
-const PATIENCE: Duration = Duration::from_millis(1500);
-
-pub(super) async fn run(args: GatewayArgs) -> anyhow::Result<ExitCode> {
-    let mut flags = Vec::new();
-    flags.extend(args.listen.map(|listen| flag("--listen", ["gateway", "listen"], listen)));
-    flags.extend(redis_flag(args.redis));
-    if !args.workers.is_empty() {
-        let values = FlagValues::Many(args.workers);
-        flags.push(Flag { name: "--worker", path: ["gateway", "workers"], values });
+pub(super) async fn run(args: GatewayArgs) -> Result<ExitCode> {
+    let config = commands::set_up(&args.common, Role::Gateway, |config| {
+        config.gateway.listen = args.listen.unwrap_or(config.gateway.listen);
+        config.gateway.workers.extend(args.worker);
+        config.response_cache.redis_url = args.redis.or(config.response_cache.redis_url.take());
+    })?;
+    if config.gateway.workers.is_empty() {
+        bail!("a gateway needs workers: give --worker http://127.0.0.1:8081, or `workers` in [gateway]");
     }
-    let settings = settings(&args.common, flags)?;
-    settings.validate_sections(&SECTIONS)?;
-    start_log(&settings, false)?;
-    let config = settings.config;
-    ensure!(
-        !config.gateway.workers.is_empty(),
-        "there is no worker to ask; give one with --worker http://HOST:PORT, start one with `tenk worker`, or run \
-         everything at once with `tenk up`"
-    );
-    let stop = shutdown::listen()?;
+    let shutdown = Shutdown::listen()?;
     let gateway = Gateway::bind(parts(&config)).await?;
-    eprintln!("gateway listening on {}", url(gateway.address()));
-    if !gateway.wait_ready(PATIENCE).await {
-        eprintln!(
-            "warning: no worker answers yet ({}); requests are refused until one does. Is each running, and is this \
-             its address?",
-            config.gateway.workers.join(", ")
-        );
-    }
-    warn_without_redis(&gateway, &config).await;
-    gateway.serve(stop.cancelled_owned()).await?;
+    eprintln!("gateway listening on http://{}", gateway.address());
+    watch_redis(&gateway);
+    gateway.serve(shutdown.wait()).await?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// The sections that a gateway is made of.
+/// The gateway's own part of the configuration.
 pub(super) fn parts(config: &Config) -> GatewayParts {
     GatewayParts {
         config: config.gateway.clone(),
@@ -57,24 +40,16 @@ pub(super) fn parts(config: &Config) -> GatewayParts {
     }
 }
 
-pub(super) fn redis_flag(url: Option<String>) -> Option<Flag> {
-    url.map(|url| flag("--redis", ["response_cache", "redis_url"], url))
-}
-
-/// Redis is a convenience: without it the gateway serves, and says what is missing.
-pub(super) async fn warn_without_redis(gateway: &Gateway, config: &Config) {
+/// Says so when the Redis that was asked for does not answer. The gateway works without it.
+pub(super) fn watch_redis(gateway: &Gateway) {
     let Some(mut up) = gateway.redis_up() else { return };
-    let connected = tokio::time::timeout(PATIENCE, up.wait_for(|up| *up)).await;
-    if connected.is_ok_and(|up| up.is_ok()) {
-        return;
-    }
-    // Serialized, the address has no password.
-    let address = toml::Table::try_from(&config.response_cache)
-        .ok()
-        .and_then(|section| section.get("redis_url")?.as_str().map(str::to_owned))
-        .unwrap_or_default();
-    eprintln!(
-        "warning: Redis at {address} does not answer, so answers are cached in this process alone until it does; \
-         start it (`redis-server`), correct the address, or leave it out"
-    );
+    tokio::spawn(async move {
+        let connected = tokio::time::timeout(REDIS_PATIENCE, up.wait_for(|up| *up)).await;
+        if !matches!(connected, Ok(Ok(_))) {
+            eprintln!(
+                "warning: Redis does not answer, so answers are cached in this process only; start it, or correct \
+                 --redis or `redis_url` in [response_cache] (the gateway goes on trying)"
+            );
+        }
+    });
 }

@@ -1,115 +1,81 @@
-//! `tenk model`: fetch, list, look into, quantize.
+//! `tenk model pull|list|inspect|quantize`
 
-use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Context;
-use engine::Inspection;
+use anyhow::Result;
 use engine::quantize::{QuantizeOptions, dtype_name, parse_dtype, quantize};
+use engine::{Inspection, inspect};
+use model_store::ModelRef;
 
-use super::prepare::{cache_root, megabytes, pull, resolve};
-use super::settings;
-use crate::args::{Common, ModelCommand};
+use crate::args::ModelCommand;
 use crate::config::Config;
+use crate::models::{cache_root, megabytes, pull};
 
-const SECTIONS: [&str; 2] = ["model", "model_store"];
-
-pub(super) fn run(command: ModelCommand) -> anyhow::Result<ExitCode> {
+pub(super) fn run(command: ModelCommand) -> Result<ExitCode> {
     match command {
         ModelCommand::Pull { model, common } => {
-            let resolved = pull(&config(&common)?, &model)?;
+            let resolved = pull(&Config::load(&common)?, &model)?;
+            eprintln!("{} is there ({})", resolved.name, megabytes(resolved.size_bytes));
+            // Alone on standard output, for scripts.
             println!("{}", resolved.path.display());
         }
-        ModelCommand::List { common } => list(&config(&common)?)?,
-        ModelCommand::Inspect { model, json, common } => inspect(&config(&common)?, &model, json)?,
-        ModelCommand::Quantize { model, to, output, force, common } => {
-            let input = resolve(&config(&common)?, &model)?;
-            quantize_file(&input.path, &output, &to, force)?;
+        ModelCommand::List { common } => list(&Config::load(&common)?)?,
+        ModelCommand::Inspect { model, json, common } => {
+            let root = cache_root(&Config::load(&common)?)?;
+            let resolved = model_store::resolve(&root, &ModelRef::parse(&model)?)?;
+            let inspection = inspect(&resolved.path)?;
+            if json {
+                println!("{}", serde_json::to_string_pretty(&inspection)?);
+            } else {
+                show(&resolved.name, &inspection);
+            }
+        }
+        ModelCommand::Quantize { input, output, to, force } => {
+            let to = parse_dtype(&to)?;
+            let report = quantize(&input, &output, to, &QuantizeOptions { force }, |progress| {
+                eprint!("\r{}/{} tensors", progress.tensors_done, progress.tensors_total);
+            })?;
+            eprintln!();
+            for tensor in report.fallbacks() {
+                let (name, instead) = (&tensor.name, dtype_name(tensor.to));
+                println!("{name} is {instead}: its rows do not fit the blocks of {}", dtype_name(to));
+            }
+            let (before, after) = (megabytes(report.input_bytes), megabytes(report.output_bytes));
+            println!("{} ({before}) → {} ({after})", input.display(), output.display());
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn config(common: &Common) -> anyhow::Result<Config> {
-    let settings = settings(common, Vec::new())?;
-    settings.validate_sections(&SECTIONS)?;
-    Ok(settings.config)
-}
-
-fn list(config: &Config) -> anyhow::Result<()> {
-    let models = model_store::list(&cache_root(config)?)?;
-    let width = models.iter().map(|model| model.reference.len()).max().unwrap_or_default();
-    for model in models {
-        let state = if model.installed.is_some() { "installed" } else { "not installed" };
+fn list(config: &Config) -> Result<()> {
+    let root = cache_root(config)?;
+    println!("{:<28} {:>10}  {:<10} what it is", "model", "size", "installed");
+    for model in model_store::list(&root)? {
         let size = megabytes(model.size_bytes);
-        let line = format!("{:width$}  {size:>9}  {state:13}  {}", model.reference, model.description);
-        println!("{}", line.trim_end());
+        let installed = if model.installed.is_some() { "yes" } else { "no" };
+        println!("{:<28} {size:>10}  {installed:<10} {}", model.reference, model.description);
     }
+    println!("\nin {}; `tenk model pull NAME` fetches one, hf:OWNER/REPO any other", root.display());
     Ok(())
 }
 
-fn inspect(config: &Config, model: &str, json: bool) -> anyhow::Result<()> {
-    let resolved = resolve(config, model)?;
-    let inspection = engine::inspect(&resolved.path)?;
-    if json {
-        println!("{}", serde_json::to_string_pretty(&inspection).context("cannot write JSON")?);
-        return Ok(());
+fn show(name: &str, inspection: &Inspection) {
+    let Inspection { format, architecture, quantization, num_layers, hidden_size, .. } = inspection;
+    let Inspection { num_heads, num_kv_heads, vocab_size, context_len, .. } = inspection;
+    let row = |what: &str, value: String| println!("{what:<22} {value}");
+    row("model", name.to_owned());
+    row("format", format!("{format}, mostly {quantization}"));
+    row("architecture", (*architecture).to_owned());
+    row("parameters", format!("{:.1} million", inspection.parameters as f64 / 1e6));
+    row("layers", format!("{num_layers}, {hidden_size} wide"));
+    row("heads", format!("{num_heads}, {num_kv_heads} for keys and values"));
+    row("vocabulary", format!("{vocab_size} tokens"));
+    row("context", format!("{context_len} tokens"));
+    row("on disk", megabytes(inspection.file_bytes));
+    row("weights in memory", format!("{} as f32", megabytes(inspection.weights_bytes as u64)));
+    row("KV for 1,000 tokens", format!("{} as f16", megabytes(inspection.kv_bytes_per_1000_tokens as u64)));
+    match &inspection.chat_template {
+        Some(template) => println!("chat template\n{template}"),
+        None => row("chat template", "none in the file; ChatML is used".into()),
     }
-    println!("{}", resolved.path.display());
-    for (label, value) in rows(&inspection) {
-        println!("  {label:22}{value}");
-    }
-    Ok(())
-}
-
-fn rows(inspection: &Inspection) -> [(&'static str, String); 11] {
-    let heads = format!("{} ({} for keys and values)", inspection.num_heads, inspection.num_kv_heads);
-    let template = match &inspection.chat_template {
-        Some(template) => format!("{} characters", template.chars().count()),
-        None => "none; ChatML is used".to_owned(),
-    };
-    [
-        ("format", format!("{}, {}", inspection.format, inspection.quantization)),
-        ("architecture", inspection.architecture.to_owned()),
-        ("parameters", format!("{:.1} M", inspection.parameters as f64 / 1e6)),
-        ("layers", inspection.num_layers.to_string()),
-        ("hidden size", inspection.hidden_size.to_string()),
-        ("heads", heads),
-        ("vocabulary", format!("{} tokens", inspection.vocab_size)),
-        ("context", format!("{} tokens", inspection.context_len)),
-        ("on disk", megabytes(inspection.file_bytes)),
-        (
-            "in memory",
-            format!(
-                "{} of weights, {} for 1,000 tokens of KV-cache",
-                megabytes(inspection.weights_bytes as u64),
-                megabytes(inspection.kv_bytes_per_1000_tokens as u64)
-            ),
-        ),
-        ("chat template", template),
-    ]
-}
-
-fn quantize_file(input: &Path, output: &Path, to: &str, force: bool) -> anyhow::Result<()> {
-    let dtype = parse_dtype(to)?;
-    let report = quantize(input, output, dtype, &QuantizeOptions { force }, |progress| {
-        if progress.tensors_done == progress.tensors_total || progress.tensors_done % 32 == 0 {
-            eprintln!("{} of {} tensors", progress.tensors_done, progress.tensors_total);
-        }
-    })?;
-    for tensor in report.fallbacks() {
-        eprintln!(
-            "{} is {}, as its rows do not fit {}",
-            tensor.name,
-            dtype_name(tensor.to),
-            dtype_name(dtype)
-        );
-    }
-    println!(
-        "{}: {}, from {}",
-        output.display(),
-        megabytes(report.output_bytes),
-        megabytes(report.input_bytes)
-    );
-    Ok(())
 }

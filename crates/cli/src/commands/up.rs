@@ -1,160 +1,128 @@
-//! `tenk up`: everything in one process.
+//! `tenk up`: everything in one process, over the same code paths as the roles apart.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use ::gateway::Gateway;
-use ::worker::{Worker, WorkerModel};
-use anyhow::{Context, anyhow, bail};
-use engine::LoadedModel;
+use anyhow::{Context, Result, bail};
+use gateway::{Gateway, GatewayError};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
+use worker::{Worker, WorkerError, WorkerModel};
 
-use super::gateway::{parts, redis_flag, warn_without_redis};
-use super::{flag, prepare, set_threads, settings, start_log, unless_stopped, url};
 use crate::args::UpArgs;
-use crate::config::Config;
-use crate::shutdown;
+use crate::commands;
+use crate::config::{Config, Role};
+use crate::shutdown::Shutdown;
 
-/// How long the gateway may take to see a worker of this process.
+/// How long the workers may take to answer their first probe.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 
-pub(super) async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
-    let mut flags = Vec::new();
-    flags.extend(args.listen.map(|listen| flag("--listen", ["gateway", "listen"], listen)));
-    flags.extend(redis_flag(args.redis));
-    let settings = settings(&args.common, flags)?;
-    let mut config = settings.config.clone();
-    settings.validate()?;
-    start_log(&settings, true)?;
-    set_threads(args.threads)?;
-    refuse_taken(config.gateway.listen)?;
-    let stop = shutdown::listen()?;
+pub(super) async fn run(args: UpArgs) -> Result<ExitCode> {
+    let started = Instant::now();
+    let mut config = commands::set_up(&args.common, Role::Up, |config| {
+        config.gateway.listen = args.listen.unwrap_or(config.gateway.listen);
+        config.response_cache.redis_url = args.redis.or(config.response_cache.redis_url.take());
+        // People are spoken to on the terminal; the log is for what is wrong.
+        config.log.filter = std::env::var("TENK_LOG").unwrap_or_else(|_| "warn".into());
+    })?;
+    let shutdown = Shutdown::listen()?;
+    let address = config.gateway.listen;
+    commands::try_listen(address).map_err(|source| GatewayError::Listen { address, source })?;
 
-    let Some(models) = unless_stopped(&stop, load(&config, &args.models)).await? else {
-        return Ok(ExitCode::from(shutdown::INTERRUPTED));
-    };
-    let mut workers = Workers::start(&config, &models, args.workers).await?;
-    config.gateway.workers.extend(workers.addresses.iter().map(|address| format!("http://{address}")));
-    if config.gateway.worker_api_key.is_none() {
-        config.gateway.worker_api_key = config.worker.api_key.clone();
-    }
-    let gateway = Gateway::bind(parts(&config)).await?;
-    let ready = async { Ok(gateway.wait_ready(READY_TIMEOUT).await) };
-    match unless_stopped(&stop, ready).await? {
-        Some(true) => {}
-        Some(false) => bail!("no worker was up after {} s; see the log above", READY_TIMEOUT.as_secs()),
-        None => return Ok(ExitCode::from(shutdown::INTERRUPTED)),
-    }
-    warn_without_redis(&gateway, &config).await;
-    eprintln!("gateway listening on {}", url(gateway.address()));
-    println!("{}", guide(gateway.address(), &models, &config, args.workers));
-
-    // The gateway drains first, while its workers still answer.
-    let served = tokio::select! {
-        result = gateway.serve(stop.cancelled_owned()) => result.map_err(anyhow::Error::from),
-        error = workers.failed() => Err(error),
-    };
-    workers.stop().await?;
-    served.map(|()| ExitCode::SUCCESS)
-}
-
-/// Says so before a model is loaded, not after. That the port is free now does not reserve it.
-fn refuse_taken(listen: SocketAddr) -> anyhow::Result<()> {
-    match TcpListener::bind(listen) {
-        Ok(_) => Ok(()),
-        Err(source) => Err(::gateway::GatewayError::Listen { address: listen, source }.into()),
-    }
-}
-
-async fn load(config: &Config, names: &[String]) -> anyhow::Result<Vec<Arc<LoadedModel>>> {
-    let configured = [config.model.name.clone()];
-    let (names, served_as) = match names {
-        [] => (&configured[..], config.model.served_name.clone()),
-        names => (names, None),
-    };
-    let mut models: Vec<Arc<LoadedModel>> = Vec::new();
+    let names = if args.model.is_empty() { vec![config.model.name.clone()] } else { args.model };
+    let mut workers = Workers::default();
+    let mut served = Vec::new();
     for name in names {
-        let model = prepare::load(config, name, served_as.clone()).await?;
-        if models.iter().any(|other| other.name() == model.name()) {
-            bail!("two models would both be served as `{}`; rename a file, or leave one out", model.name());
+        let Some(model) = commands::load(&config, name, None, &shutdown).await? else {
+            return Ok(ExitCode::SUCCESS);
+        };
+        if served.contains(&model.name().to_owned()) {
+            bail!("two models are called `{}`; rename one of the files", model.name());
         }
-        models.push(model);
+        served.push(model.name().to_owned());
+        for _ in 0..args.workers {
+            let model = WorkerModel { model: model.clone(), scheduler: config.scheduler.clone() };
+            config.gateway.workers.push(workers.start(&config, model).await?);
+        }
     }
-    Ok(models)
+
+    let gateway = Gateway::bind(super::gateway::parts(&config)).await?;
+    let address = gateway.address();
+    if !gateway.wait_ready(READY_TIMEOUT).await {
+        bail!(
+            "the workers did not get ready within {} s; set TENK_LOG=info to see why",
+            READY_TIMEOUT.as_secs()
+        );
+    }
+    super::gateway::watch_redis(&gateway);
+    welcome(address, &config, &served, started.elapsed());
+    // The gateway first: its streams come from the workers.
+    gateway.serve(shutdown.wait()).await?;
+    workers.end().await?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The workers of this process.
+#[derive(Default)]
 struct Workers {
-    addresses: Vec<SocketAddr>,
-    tasks: JoinSet<anyhow::Result<()>>,
-    stop: CancellationToken,
+    serving: JoinSet<Result<(), WorkerError>>,
+    stop: Vec<oneshot::Sender<()>>,
 }
 
 impl Workers {
-    /// Starts `count` workers for each model, on free ports of loopback.
-    async fn start(config: &Config, models: &[Arc<LoadedModel>], count: u16) -> anyhow::Result<Self> {
-        let mut workers =
-            Self { addresses: Vec::new(), tasks: JoinSet::new(), stop: CancellationToken::new() };
-        for model in models.iter().flat_map(|model| (0..count).map(move |_| model)) {
-            let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-            let model = WorkerModel { model: Arc::clone(model), scheduler: config.scheduler.clone() };
-            let worker = Worker::bind(::worker::Config { listen, ..config.worker.clone() }, model).await?;
-            workers.addresses.push(worker.address());
-            let stop = workers.stop.clone();
-            workers.tasks.spawn(async move { Ok(worker.serve(stop.cancelled_owned()).await?) });
-        }
-        Ok(workers)
+    /// On a free loopback port, whatever `[worker]` says: here workers are the gateway's alone. Returns the address.
+    async fn start(&mut self, config: &Config, model: WorkerModel) -> Result<String> {
+        let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        let api_key = config.gateway.worker_api_key.clone();
+        let worker = Worker::bind(worker::Config { listen, api_key, ..config.worker.clone() }, model).await?;
+        let address = format!("http://{}", worker.address());
+        let (stop, stopped) = oneshot::channel::<()>();
+        self.stop.push(stop);
+        self.serving.spawn(worker.serve(async move {
+            let _ = stopped.await;
+        }));
+        Ok(address)
     }
 
-    /// Resolves when a worker ends, which none does before it is told to.
-    async fn failed(&mut self) -> anyhow::Error {
-        match self.tasks.join_next().await {
-            Some(Ok(Err(error))) => error.context("a worker failed"),
-            Some(Err(error)) => anyhow!(error).context("a worker failed"),
-            Some(Ok(Ok(()))) | None => anyhow!("a worker ended by itself; see the log above"),
-        }
-    }
-
-    async fn stop(mut self) -> anyhow::Result<()> {
-        self.stop.cancel();
-        while let Some(ended) = self.tasks.join_next().await {
-            ended.context("a worker failed")??;
+    async fn end(mut self) -> Result<()> {
+        self.stop.into_iter().for_each(|stop| drop(stop.send(())));
+        while let Some(ended) = self.serving.join_next().await {
+            ended.context("a worker broke off")??;
         }
         Ok(())
     }
 }
 
-/// What to open, what to try, and what to expect of it.
-fn guide(address: SocketAddr, models: &[Arc<LoadedModel>], config: &Config, workers: u16) -> String {
-    let url = url(address);
-    let served: Vec<String> =
-        models.iter().map(|model| format!("{} (version {})", model.name(), model.version())).collect();
-    let name = models.first().map_or("", |model| model.name());
-    let key = if config.gateway.keys.is_empty() { "" } else { " -H 'authorization: Bearer KEY'" };
-    let each = if models.len() > 1 { " each" } else { "" };
-    let plural = if workers == 1 { "" } else { "s" };
-    format!(
-        "
-tenk is up: {served}, {workers} worker{plural}{each}
-
-  models    {url}/v1/models
-  metrics   {url}/metrics
-
-Try it:
-
-  curl {url}/v1/chat/completions{key} -H 'content-type: application/json' \\
-    -d '{{\"model\": \"{name}\", \"messages\": [{{\"role\": \"user\", \"content\": \"Say hello.\"}}]}}'
-
-The answer has this shape:
-
-  {{\"id\": \"chatcmpl-…\", \"object\": \"chat.completion\", \"created\": …, \"model\": \"{name}\",
-   \"choices\": [{{\"index\": 0, \"message\": {{\"role\": \"assistant\", \"content\": \"…\"}}, \"finish_reason\": \"stop\"}}],
-   \"usage\": {{\"prompt_tokens\": …, \"completion_tokens\": …, \"total_tokens\": …}}}}
-
-With \"stream\": true it comes token by token. Ctrl-C ends everything; answers under way are finished first.",
-        served = served.join(", "),
-    )
+fn welcome(address: SocketAddr, config: &Config, models: &[String], took: Duration) {
+    let base = format!("http://{address}");
+    let (workers, model) = (&config.gateway.workers, &models[0]);
+    let key = if config.gateway.keys.is_empty() { "" } else { " -H 'Authorization: Bearer YOUR_KEY'" };
+    println!(
+        "tenk is up after {:.1} s: {} workers, serving {}",
+        took.as_secs_f64(),
+        workers.len(),
+        models.join(", ")
+    );
+    println!();
+    println!("  {base}/v1        OpenAI's API: give it to any client as base URL");
+    println!("  {base}/metrics   the gateway's metrics; each worker has its own:");
+    for worker in workers {
+        println!("  {worker}/metrics");
+    }
+    println!();
+    println!("Try it:");
+    println!(
+        "  curl -i {base}/v1/chat/completions{key} -d '{{\"model\":\"{model}\",\"temperature\":0,\
+         \"messages\":[{{\"role\":\"user\",\"content\":\"What is the capital of France?\"}}]}}'"
+    );
+    println!();
+    println!(
+        "It answers {{\"choices\":[{{\"message\":{{\"role\":\"assistant\",\"content\":\"…\"}},\
+         \"finish_reason\":\"stop\"}}],\"usage\":{{…}}}}."
+    );
+    println!(
+        "Ask twice: the second answer says `x-tenk-cache: hit`. With \"stream\":true tokens come one by one."
+    );
+    println!("Ctrl-C ends it.");
 }

@@ -1,36 +1,30 @@
-//! `tenk worker`: one engine behind HTTP.
+//! `tenk worker`
 
 use std::process::ExitCode;
 
-use ::worker::{Worker, WorkerModel};
+use anyhow::Result;
+use worker::{Worker, WorkerError, WorkerModel};
 
-use super::{flag, prepare, set_threads, settings, start_log, unless_stopped, url};
 use crate::args::WorkerArgs;
-use crate::shutdown;
+use crate::commands;
+use crate::config::Role;
+use crate::shutdown::Shutdown;
 
-const SECTIONS: [&str; 6] = ["model", "worker", "engine", "scheduler", "model_store", "log"];
-
-pub(super) async fn run(args: WorkerArgs) -> anyhow::Result<ExitCode> {
-    let mut flags = Vec::new();
-    flags.extend(args.listen.map(|listen| flag("--listen", ["worker", "listen"], listen)));
-    flags.extend(args.model.map(|model| flag("--model", ["model", "name"], model)));
-    flags.extend(
-        args.served_model_name.map(|name| flag("--served-model-name", ["model", "served_name"], name)),
-    );
-    let settings = settings(&args.common, flags)?;
-    settings.validate_sections(&SECTIONS)?;
-    start_log(&settings, false)?;
-    set_threads(args.threads)?;
-    let stop = shutdown::listen()?;
-
-    let config = settings.config;
-    let served_as = config.model.served_name.clone();
-    let Some(model) = unless_stopped(&stop, prepare::load(&config, &config.model.name, served_as)).await?
-    else {
-        return Ok(ExitCode::from(shutdown::INTERRUPTED));
+pub(super) async fn run(args: WorkerArgs) -> Result<ExitCode> {
+    let config = commands::set_up(&args.common, Role::Worker, |config| {
+        config.worker.listen = args.listen.unwrap_or(config.worker.listen);
+        config.model.name = args.model.unwrap_or_else(|| std::mem::take(&mut config.model.name));
+        config.model.served_name = args.served_model_name.or(config.model.served_name.take());
+    })?;
+    let shutdown = Shutdown::listen()?;
+    let address = config.worker.listen;
+    commands::try_listen(address).map_err(|source| WorkerError::Listen { address, source })?;
+    let (name, served_name) = (config.model.name.clone(), config.model.served_name.clone());
+    let Some(model) = commands::load(&config, name, served_name, &shutdown).await? else {
+        return Ok(ExitCode::SUCCESS);
     };
     let worker = Worker::bind(config.worker, WorkerModel { model, scheduler: config.scheduler }).await?;
-    eprintln!("worker listening on {}", url(worker.address()));
-    worker.serve(stop.cancelled_owned()).await?;
+    eprintln!("worker listening on http://{}", worker.address());
+    worker.serve(shutdown.wait()).await?;
     Ok(ExitCode::SUCCESS)
 }

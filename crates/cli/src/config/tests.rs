@@ -1,164 +1,91 @@
 use super::*;
 
-/// The settings of a file `tenk.toml` and these variables.
-pub(super) fn read(text: &str, variables: &[(&str, &str)]) -> Result<Settings, ConfigError> {
-    let mut tree = file::parse("tenk.toml", text)?;
-    let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    environment::apply(&mut tree, variables);
-    Ok(Settings { config: read::read(&tree)?, tree })
+fn error_of(text: &str) -> String {
+    file::parse("tenk.toml", text).expect_err("the text is wrong").to_string()
 }
 
-fn refusal(text: &str) -> String {
-    match read(text, &[]) {
-        Ok(settings) => settings.validate().unwrap_err().to_string(),
-        Err(error) => error.to_string(),
-    }
+fn apply(table: &mut toml::Table, variables: &[(&str, &str)]) -> Result<Config> {
+    environment::apply(table, variables.iter().map(|(name, value)| ((*name).into(), (*value).into())))?;
+    Ok(table.clone().try_into()?)
 }
 
 #[test]
-fn the_defaults_are_these_and_valid() {
-    let settings = read("", &[]).unwrap();
-    settings.validate().unwrap();
-    assert_eq!(settings.config, Config::default());
-    insta::assert_snapshot!(settings.show().unwrap());
+fn the_defaults_are_these() {
+    let config = Config::default();
+    config.validate(Role::Up).expect("the defaults are sound");
+    insta::assert_snapshot!(config.show().expect("shows"));
 }
 
 #[test]
-fn what_is_shown_can_be_read_again() {
-    let text = "[gateway]\nlisten = \"127.0.0.1:1\"\n[[gateway.keys]]\ntenant = \"a\"\nsha256 = \"00\"\n\
-                [routing.health]\nprobe_failures_max = 7\n";
-    let settings = read(text, &[]).unwrap();
-    let again = read(&settings.show().unwrap(), &[]).unwrap();
-    assert_eq!(again.config, settings.config);
-    assert_ne!(again.config, Config::default());
+fn a_wrong_key_is_told_with_its_line_and_the_nearest_right_one() {
+    let message = error_of("[gateway]\nlisten = \"127.0.0.1:1\"\n\n[scheduler]\nmax_num_seq = 4\n");
+    assert_eq!(message, "tenk.toml:5: unknown key `max_num_seq`; did you mean `max_num_seqs`?");
+    let message = error_of("[schedular]\n");
+    assert_eq!(message, "tenk.toml:1: unknown key `schedular`; did you mean `scheduler`?");
+    assert!(error_of("[log]\nxyzzy = 1\n").contains("known here are"));
 }
 
 #[test]
-fn a_wrong_key_is_refused_with_its_line_and_the_nearest_right_one() {
-    assert_eq!(
-        refusal("# bounds\n[scheduler]\nmax_num_seq = 4\n"),
-        "tenk.toml:3: unknown key `max_num_seq` in [scheduler]; did you mean `max_num_seqs`?"
-    );
-    assert_eq!(
-        refusal("[routing.health]\nprobe_failure_max = 4\n"),
-        "tenk.toml:2: unknown key `probe_failure_max` in [routing.health]; did you mean `probe_failures_max`?"
-    );
-    assert_eq!(refusal("\n[gatway]\n"), "tenk.toml:2: unknown section [gatway]; did you mean [gateway]?");
-    assert_eq!(
-        refusal("[[gateway.keys]]\ntenant = \"a\"\nsha265 = \"\"\n"),
-        "tenk.toml:3: unknown key `sha265` in [gateway.keys]; did you mean `sha256`?"
-    );
+fn a_wrong_type_and_broken_toml_are_told_with_their_line() {
+    assert!(error_of("[scheduler]\n\nmax_num_seqs = \"many\"\n").starts_with("tenk.toml:3: invalid type"));
+    assert!(error_of("[scheduler\n").starts_with("tenk.toml:1: "));
 }
 
 #[test]
-fn a_key_like_no_other_is_refused_with_all_keys() {
-    let message = refusal("[log]\nzzz = 1\n");
-    assert_eq!(message, "tenk.toml:2: unknown key `zzz` in [log]; its keys are format, filter");
-}
-
-#[test]
-fn a_value_of_the_wrong_type_is_refused_with_its_line_and_what_was_expected() {
-    for (text, expected) in [
-        (
-            "[scheduler]\nmax_num_seqs = \"many\"\n",
-            "tenk.toml:2: `scheduler.max_num_seqs`: expected a whole number from 0, found string \"many\"",
-        ),
-        (
-            "[scheduler]\nmax_num_seqs = -1\n",
-            "tenk.toml:2: `scheduler.max_num_seqs`: expected a whole number from 0, found integer `-1`",
-        ),
-        (
-            "[response_cache]\n\nenabled = 1\n",
-            "tenk.toml:3: `response_cache.enabled`: expected true or false, found integer `1`",
-        ),
-        ("worker = 3\n", "tenk.toml:1: `worker`: expected a section, found integer `3`"),
-        (
-            "[gateway]\nworkers = [\n  \"http://a\",\n  5,\n]\n",
-            "tenk.toml:4: `gateway.workers`: expected a string, found integer `5`",
-        ),
-        (
-            "[routing]\npolicy = \"round_robbin\"\n",
-            "tenk.toml:2: `routing.policy`: unknown value `round_robbin`; did you mean `round_robin`?",
-        ),
-        ("[[gateway.keys]]\ntenant = \"a\"\n", "tenk.toml:1: `gateway.keys`: the key `sha256` is missing"),
-    ] {
-        assert_eq!(refusal(text), expected);
-    }
-}
-
-#[test]
-fn a_value_out_of_bounds_is_refused_with_its_section_and_line() {
-    for (text, start) in [
-        ("[scheduler]\nmax_num_seqs = 0\n", "tenk.toml:2: [scheduler] `max_num_seqs` is 0, but must be"),
-        ("[gateway]\nattempts_max = 99\n", "tenk.toml:2: `gateway.attempts_max` is 99, but must be"),
-        ("[engine]\nkv_cache_tokens = 1\n", "tenk.toml:2: `engine.kv_cache_tokens` is 1, but must be"),
-        (
-            "[routing.health]\nprobe_failures_max = 0\n",
-            "tenk.toml:2: [routing] `health.probe_failures_max` is 0, but must be",
-        ),
-        ("[response_cache]\nttl_s = 0\n", "tenk.toml:2: [response_cache] `ttl_s` is 0, but must be"),
-        ("[worker]\ndrain_timeout_s = 4000\n", "tenk.toml:2: `worker.drain_timeout_s` must be"),
-        ("[model_store]\nretries_max = 101\n", "tenk.toml:2: [model_store] "),
-        ("[model]\nname = \"\"\n", "tenk.toml:2: `model.name` is empty"),
-        ("[log]\nfilter = \"a=loud\"\n", "[log] log filter `a=loud` is not valid"),
-    ] {
-        let message = refusal(text);
-        assert!(message.starts_with(start), "{message}");
-    }
-}
-
-#[test]
-fn a_role_checks_only_the_sections_that_it_uses() {
-    let settings = read("[gateway]\nlisten = \"0.0.0.0:80\"\n", &[]).unwrap();
-    assert!(settings.validate_sections(&["worker", "engine"]).is_ok());
-    let message = settings.validate_sections(&["gateway"]).unwrap_err().to_string();
-    assert!(message.starts_with("tenk.toml:2: `gateway.listen` is 0.0.0.0:80"), "{message}");
-}
-
-#[test]
-fn flags_win_over_variables_and_files() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("tenk.toml");
-    std::fs::write(&path, "[gateway]\nlisten = \"127.0.0.1:1\"\nworkers = [\"http://a\"]\n").unwrap();
-    let environment = [("TENK_GATEWAY__LISTEN".to_owned(), "127.0.0.1:2".to_owned())];
-    let flags = vec![
-        Flag {
-            name: "--listen",
-            path: ["gateway", "listen"],
-            values: FlagValues::One("127.0.0.1:3".to_owned()),
-        },
-        Flag {
-            name: "--worker",
-            path: ["gateway", "workers"],
-            values: FlagValues::Many(vec!["http://b".to_owned()]),
-        },
-    ];
-    let settings = Settings::load(Some(&path), environment.clone(), flags).unwrap();
-    assert_eq!(settings.config.gateway.listen.port(), 3);
-    assert_eq!(settings.config.gateway.workers, ["http://b"]);
-    let settings = Settings::load(Some(&path), environment, Vec::new()).unwrap();
-    assert_eq!(settings.config.gateway.listen.port(), 2);
-    let settings = Settings::load(Some(&path), [], Vec::new()).unwrap();
-    assert_eq!(settings.config.gateway.listen.port(), 1);
-}
-
-#[test]
-fn a_setting_is_shown_with_its_origin_and_secrets_are_not_shown() {
-    let text = "[gateway]\nsalt_secret = \"pepper\"\n\n[routing.health]\nprobe_failures_max = 7\n";
+fn variables_win_over_the_file_and_take_any_type() {
+    let mut table = file::parse("f", "[scheduler]\nmax_num_seqs = 4\nblock_size = 8\n").expect("sound");
     let variables = [
-        ("TENK_WORKER__API_KEY", "a-long-secret-of-workers"),
-        ("TENK_RESPONSE_CACHE__REDIS_URL", "redis://me:pa55@127.0.0.1"),
+        ("TENK_SCHEDULER__MAX_NUM_SEQS", "7"),
+        ("TENK_GATEWAY__LISTEN", "127.0.0.1:99"),
+        ("TENK_GATEWAY__WORKERS", "[\"http://a:1\"]"),
+        ("TENK_MODEL__NAME", "12"),
         ("TENK_LOG", "debug"),
+        ("PATH", "/bin"),
     ];
-    let shown = read(text, &variables).unwrap().show().unwrap();
-    for line in [
-        "salt_secret = \"***\"  # tenk.toml:2",
-        "probe_failures_max = 7  # tenk.toml:5",
-        "api_key = \"***\"  # TENK_WORKER__API_KEY",
-        "filter = \"debug\"  # TENK_LOG",
-        "redis_url = \"redis://***@127.0.0.1\"  # TENK_RESPONSE_CACHE__REDIS_URL",
-    ] {
-        assert!(shown.lines().any(|shown| shown == line), "{line} is missing from\n{shown}");
-    }
-    assert!(!shown.contains("pepper") && !shown.contains("pa55") && !shown.contains("a-long-secret"));
+    let config = apply(&mut table, &variables).expect("sound");
+    assert_eq!((config.scheduler.max_num_seqs, config.scheduler.block_size), (7, 8));
+    assert_eq!(config.gateway.listen.port(), 99);
+    assert_eq!(config.gateway.workers, ["http://a:1"]);
+    assert_eq!(config.model.name, "12", "a number can be a name");
+}
+
+#[test]
+fn a_wrong_variable_is_told_with_its_name() {
+    let message =
+        |name, value| apply(&mut toml::Table::new(), &[(name, value)]).expect_err("wrong").to_string();
+    assert_eq!(
+        message("TENK_SCHEDULER__MAX_NUM_SEQ", "1"),
+        "TENK_SCHEDULER__MAX_NUM_SEQ: unknown key `max_num_seq`; did you mean `max_num_seqs`?"
+    );
+    assert!(message("TENK_SCHEDULAR__X", "1").contains("did you mean `scheduler`?"));
+    let many = message("TENK_SCHEDULER__MAX_NUM_SEQS", "many");
+    assert!(many.starts_with("TENK_SCHEDULER__MAX_NUM_SEQS: invalid type"), "{many}");
+}
+
+#[test]
+fn secrets_are_not_shown() {
+    let mut config = Config::default();
+    config.gateway.worker_api_key = Some("secret-of-gateway".into());
+    config.gateway.salt_secret = Some("secret-of-salt".into());
+    config.worker.api_key = Some("secret-of-worker".into());
+    let shown = config.show().expect("shows");
+    assert!(!shown.contains("secret-of") && shown.contains("salt_secret = \"***\""));
+}
+
+#[test]
+fn a_section_that_makes_no_sense_is_refused_by_its_owner_where_its_role_runs() {
+    let refused = |role, change: fn(&mut Config)| {
+        let mut config = Config::default();
+        change(&mut config);
+        config.validate(role).err().map(|error| format!("{error:#}")).unwrap_or_default()
+    };
+    let open_gateway: fn(&mut Config) = |config| config.gateway.listen = ([0, 0, 0, 0], 1).into();
+    let open_worker: fn(&mut Config) = |config| config.worker.listen = ([0, 0, 0, 0], 1).into();
+    assert!(refused(Role::Up, open_gateway).contains("tenk key new"));
+    assert!(refused(Role::Gateway, open_gateway).contains("tenk key new"));
+    assert_eq!(refused(Role::Worker, open_gateway), "");
+    assert!(refused(Role::Worker, open_worker).contains("worker.api_key"));
+    assert_eq!(refused(Role::Up, open_worker), "");
+    assert!(refused(Role::Worker, |config| config.scheduler.max_num_seqs = 0).contains("max_num_seqs"));
+    assert!(refused(Role::Up, |config| config.engine.kv_cache_tokens = 1).contains("kv_cache_tokens"));
 }

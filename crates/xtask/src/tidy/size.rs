@@ -93,8 +93,7 @@ pub(crate) fn check(sources: &[Source], ratchet: &Ratchet) -> Vec<Problem> {
     }));
     let serving: usize = serving_lines(sources).values().sum();
     if serving > SERVING_LINES_MAX {
-        let what =
-            format!("the serving path has {serving} lines of code, more than {SERVING_LINES_MAX}");
+        let what = format!("the serving path has {serving} lines of code, more than {SERVING_LINES_MAX}");
         problems.push(Problem::new("crates", 1, format!("{what}; say the same in fewer")));
     }
     problems
