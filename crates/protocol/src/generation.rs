@@ -108,6 +108,10 @@ impl Generation {
     pub const STOP_MAX: usize = 16;
     /// The most characters in one `stop` string.
     pub const STOP_CHARS_MAX: usize = 256;
+    /// The most tokens with a bias: each is looked at in every step, and every answer holds a copy.
+    pub const LOGIT_BIAS_MAX: usize = 1024;
+    /// The most bytes of `cache_salt`, of which every answer holds a copy.
+    pub const CACHE_SALT_BYTES_MAX: usize = 256;
     /// The most answers to one request.
     pub const N_MAX: u32 = 64;
     /// The most alternatives per token.
@@ -127,16 +131,14 @@ impl Generation {
         in_range("max_completion_tokens", self.max_completion_tokens, 1, u32::MAX)?;
         in_range("top_logprobs", self.top_logprobs, 0, Self::LOGPROBS_MAX)?;
         in_range("prompt_logprobs", self.prompt_logprobs, 0, Self::LOGPROBS_MAX)?;
-        for (token, bias) in self.logit_bias.iter().flatten() {
-            if token.parse::<u32>().is_err() {
-                return Err(ApiError::invalid(
-                    "logit_bias",
-                    "the keys of `logit_bias` must be token ids, written as decimal strings",
-                ));
-            }
-            in_range("logit_bias", Some(*bias), -100.0, 100.0)?;
-        }
+        self.validate_logit_bias()?;
         self.validate_stop()?;
+        if self.cache_salt.as_ref().is_some_and(|salt| salt.len() > Self::CACHE_SALT_BYTES_MAX) {
+            return Err(ApiError::invalid(
+                "cache_salt",
+                format!("`cache_salt` must have at most {} bytes", Self::CACHE_SALT_BYTES_MAX),
+            ));
+        }
         if self.stream_options.is_some() && self.stream != Some(true) {
             return Err(ApiError::invalid(
                 "stream_options",
@@ -154,6 +156,26 @@ impl Generation {
     /// Whether the last chunk of a stream carries usage.
     pub fn include_usage(&self) -> bool {
         self.stream_options.and_then(|options| options.include_usage).unwrap_or(false)
+    }
+
+    fn validate_logit_bias(&self) -> Result<(), ApiError> {
+        let Some(biases) = &self.logit_bias else { return Ok(()) };
+        if biases.len() > Self::LOGIT_BIAS_MAX {
+            return Err(ApiError::invalid(
+                "logit_bias",
+                format!("at most {} tokens may have a bias", Self::LOGIT_BIAS_MAX),
+            ));
+        }
+        for (token, bias) in biases {
+            if token.parse::<u32>().is_err() {
+                return Err(ApiError::invalid(
+                    "logit_bias",
+                    "the keys of `logit_bias` must be token ids, written as decimal strings",
+                ));
+            }
+            in_range("logit_bias", Some(*bias), -100.0, 100.0)?;
+        }
+        Ok(())
     }
 
     fn validate_stop(&self) -> Result<(), ApiError> {

@@ -6,7 +6,11 @@ use crate::{ApiError, ErrorCode};
 
 /// Parses a JSON body. A syntax error blames no field; a wrong type or a missing field names its path in `param`.
 pub fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
-    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    // Parsing looks only at the strings that it keeps, so two parsers of one body could disagree about the rest.
+    let text = std::str::from_utf8(body).map_err(|error| {
+        ApiError::new(ErrorCode::InvalidRequest, format!("the body is not valid UTF-8: {error}"))
+    })?;
+    let mut deserializer = serde_json::Deserializer::from_str(text);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
         let inner = error.into_inner();

@@ -6,6 +6,7 @@ use std::time::Instant;
 use axum::extract::State;
 use axum::response::Response;
 use engine::LoadedModel;
+use engine::chat_template::TemplateError;
 use http::HeaderMap;
 use protocol::{ApiError, ChatRequest, ErrorCode, Generation, chat_digests};
 use serde_json::Value;
@@ -75,11 +76,16 @@ pub(super) fn encode_chat(model: &LoadedModel, request: &ChatRequest) -> Result<
     let add_generation_prompt = request.add_generation_prompt.unwrap_or(true);
     let text =
         model.chat_template().render(&request.messages, add_generation_prompt, &kwargs).map_err(|error| {
-            if error.is_client_fault() {
-                ApiError::invalid("messages", error.to_string())
-            } else {
-                tracing::error!(%error, "the model's chat template failed");
-                ApiError::new(ErrorCode::Internal, "the model's chat template failed on this conversation")
+            match error {
+                TemplateError::Reserved(_) => ApiError::invalid("chat_template_kwargs", error.to_string()),
+                error if error.is_client_fault() => ApiError::invalid("messages", error.to_string()),
+                error => {
+                    tracing::error!(%error, "the model's chat template failed");
+                    ApiError::new(
+                        ErrorCode::Internal,
+                        "the model's chat template failed on this conversation",
+                    )
+                }
             }
         })?;
     model
