@@ -1,17 +1,19 @@
 //! What travels through the inner layers: a parsed request one way, an answer the other.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use protocol::{ApiError, PrefixDigest, Usage};
+use protocol::ApiError;
 use routing::StickyKey;
+use serde::Deserialize;
 use serde_json::Value;
 use tower::Service;
 
 use crate::error::CallError;
+use crate::layers::authenticate::Tenant;
 
 /// The paths that are passed on to workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +25,7 @@ pub(crate) enum Endpoint {
 }
 
 impl Endpoint {
+    /// In the order of their discriminants.
     pub(crate) const ALL: [Self; 4] = [Self::Chat, Self::Completions, Self::Tokenize, Self::Detokenize];
 
     pub(crate) const fn path(self) -> &'static str {
@@ -34,12 +37,9 @@ impl Endpoint {
         }
     }
 
-    pub(crate) const fn label(self) -> telemetry::Endpoint {
-        match self {
-            Self::Chat => telemetry::Endpoint::ChatCompletions,
-            Self::Completions => telemetry::Endpoint::Completions,
-            Self::Tokenize | Self::Detokenize => telemetry::Endpoint::Tokenize,
-        }
+    /// Whether text is generated, and may be streamed.
+    pub(crate) const fn generates(self) -> bool {
+        matches!(self, Self::Chat | Self::Completions)
     }
 
     /// Answers that can be kept.
@@ -64,16 +64,16 @@ pub(crate) enum CacheDirective {
     NoStore,
 }
 
-/// A parsed request. Cheap to clone: a retry sends the same bytes again.
+/// A parsed request. What only a worker needs is made of it where a worker is asked, so that an answer from the cache
+/// does not pay for it.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
     pub(crate) endpoint: Endpoint,
     pub(crate) request_id: Arc<str>,
-    /// Empty where there are no keys.
-    pub(crate) tenant: Arc<str>,
-    /// As it goes to a worker.
-    pub(crate) body: Bytes,
+    pub(crate) tenant: Tenant,
     /// As the client sent it.
+    pub(crate) body: Bytes,
+    /// The same, parsed.
     pub(crate) json: Arc<Value>,
     pub(crate) model: Arc<str>,
     pub(crate) stream: bool,
@@ -81,7 +81,6 @@ pub(crate) struct Call {
     pub(crate) include_usage: bool,
     pub(crate) directive: CacheDirective,
     pub(crate) sticky: StickyKey,
-    pub(crate) digests: Arc<[PrefixDigest]>,
     /// Set by the layer that chooses the version.
     pub(crate) version: Option<Arc<str>>,
     pub(crate) pool: Option<Arc<str>>,
@@ -92,12 +91,16 @@ pub(crate) struct Call {
 #[derive(Debug)]
 pub(crate) struct Trail {
     pub(crate) arrived: Instant,
-    pub(crate) endpoint: OnceLock<Endpoint>,
     pub(crate) model: OnceLock<Arc<str>>,
-    pub(crate) version: OnceLock<Arc<str>>,
-    worker: Mutex<Option<Arc<str>>>,
+    answered_by: Mutex<AnsweredBy>,
     cache: AtomicU8,
     waited_ns: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct AnsweredBy {
+    worker: Option<Arc<str>>,
+    version: Option<Arc<str>>,
 }
 
 /// How the response cache took part.
@@ -126,21 +129,28 @@ impl Trail {
     pub(crate) fn new(arrived: Instant) -> Self {
         Self {
             arrived,
-            endpoint: OnceLock::new(),
             model: OnceLock::new(),
-            version: OnceLock::new(),
-            worker: Mutex::new(None),
+            answered_by: Mutex::default(),
             cache: AtomicU8::new(CacheMark::Bypass as u8),
             waited_ns: AtomicU64::new(0),
         }
     }
 
     pub(crate) fn set_worker(&self, name: &Arc<str>) {
-        *self.worker.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(name));
+        self.answered_by().worker = Some(Arc::clone(name));
     }
 
     pub(crate) fn worker(&self) -> Option<Arc<str>> {
-        self.worker.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.answered_by().worker.clone()
+    }
+
+    /// The version that was chosen, or the one that answered where that turned out to be another.
+    pub(crate) fn set_version(&self, version: &Arc<str>) {
+        self.answered_by().version = Some(Arc::clone(version));
+    }
+
+    pub(crate) fn version(&self) -> Option<Arc<str>> {
+        self.answered_by().version.clone()
     }
 
     pub(crate) fn mark_cache(&self, mark: CacheMark) {
@@ -159,14 +169,24 @@ impl Trail {
     pub(crate) fn wait(&self) -> Duration {
         Duration::from_nanos(self.waited_ns.load(Ordering::Relaxed))
     }
+
+    fn answered_by(&self) -> MutexGuard<'_, AnsweredBy> {
+        self.answered_by.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What a client gets.
 pub(crate) enum Answer {
     /// One JSON body.
-    Whole(Bytes),
+    Whole {
+        body: Bytes,
+        /// From a worker that says them.
+        usage: Option<TokenCounts>,
+    },
     /// Pieces of a stream; its end is the stream's proper end, an error its last item.
     Stream(Pieces),
+    /// The payloads of a whole stream, all there already.
+    Replay(Vec<Bytes>),
 }
 
 /// The payloads of events, without framing.
@@ -182,7 +202,15 @@ pub(crate) enum Piece {
         has_text: bool,
     },
     /// It has token counts alone.
-    Usage { payload: Bytes, usage: Option<Usage> },
+    Usage { payload: Bytes, usage: Option<TokenCounts> },
+}
+
+/// What is counted of a worker's `usage`. Servers differ in what else they put there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(crate) struct TokenCounts {
+    pub(crate) prompt_tokens: u64,
+    pub(crate) completion_tokens: u64,
 }
 
 /// A layer, or all of them.

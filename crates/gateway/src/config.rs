@@ -20,6 +20,11 @@ pub struct Config {
     /// Secret that tenants' cache salts are derived from; gateways that share workers must share it. Unset: random.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub salt_secret: Option<String>,
+    /// Connections at the same time; more wait to be accepted.
+    pub connections_max: usize,
+    /// How long a client may take to send a request, to take in a piece of its answer, and between two requests on
+    /// one connection. Above a reverse proxy's time for idle connections, so that it is the proxy that closes them.
+    pub client_timeout_s: u64,
     /// The largest request body.
     pub body_bytes_max: usize,
     /// The largest answer that is not streamed.
@@ -60,6 +65,8 @@ impl Default for Config {
             worker_api_key: None,
             keys: Vec::new(),
             salt_secret: None,
+            connections_max: 10_000,
+            client_timeout_s: 75,
             body_bytes_max: 4 << 20,
             answer_bytes_max: 16 << 20,
             in_flight_max: 512,
@@ -100,16 +107,35 @@ impl Config {
                     key.tenant
                 ));
             }
+            let same = |other: &&KeyConfig| other.sha256.eq_ignore_ascii_case(&key.sha256);
+            if let Some(first) = self.keys.iter().find(same).filter(|first| first.tenant != key.tenant) {
+                let (one, other) = (&first.tenant, &key.tenant);
+                return refuse(format!(
+                    "tenants `{one}` and `{other}` have the same key; make one of them a new one"
+                ));
+            }
         }
-        for worker in &self.workers {
+        for (index, worker) in self.workers.iter().enumerate() {
             let plain = worker.parse::<http::Uri>().is_ok_and(|uri| {
                 uri.scheme_str() == Some("http") && uri.authority().is_some() && uri.query().is_none()
             });
             if !plain {
                 return refuse(format!("the worker address `{worker}` must be like http://127.0.0.1:8081"));
             }
+            if self.workers[..index].contains(worker) {
+                return refuse(format!(
+                    "the worker address `{worker}` is there twice; name each worker once"
+                ));
+            }
+        }
+        if self.worker_api_key.as_ref().is_some_and(|key| !key.bytes().all(|byte| byte.is_ascii_graphic())) {
+            return refuse(
+                "`gateway.worker_api_key` must be of visible ASCII characters, without spaces".into(),
+            );
         }
         let bounds = [
+            ("connections_max", self.connections_max, 1, 1 << 20),
+            ("client_timeout_s", self.client_timeout_s as usize, 1, 86_400),
             ("body_bytes_max", self.body_bytes_max, 1024, 1 << 30),
             ("answer_bytes_max", self.answer_bytes_max, 1024, 1 << 30),
             ("in_flight_max", self.in_flight_max, 1, 1 << 20),
@@ -127,5 +153,43 @@ impl Config {
             }
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_these_and_are_valid() {
+        let config = Config::default();
+        assert_eq!(config.validate(), Ok(()));
+        let shown = serde_json::to_value(&config).expect("serializes");
+        let expected = serde_json::json!({
+            "listen": "127.0.0.1:8080",
+            "workers": [],
+            "keys": [],
+            "connections_max": 10_000,
+            "client_timeout_s": 75,
+            "body_bytes_max": 4 << 20,
+            "answer_bytes_max": 16 << 20,
+            "in_flight_max": 512,
+            "queue_max": 1024,
+            "queue_timeout_ms": 30_000,
+            "connect_timeout_ms": 2_000,
+            "first_byte_timeout_s": 600,
+            "idle_timeout_s": 120,
+            "attempts_max": 4,
+            "drain_timeout_s": 30,
+        });
+        assert_eq!(shown, expected);
+        assert_eq!(serde_json::from_str::<Config>("{}").expect("all have defaults"), config);
+    }
+
+    #[test]
+    fn a_wrong_key_is_refused_and_a_value_out_of_range_named() {
+        assert!(serde_json::from_str::<Config>(r#"{"in_flight":1}"#).is_err());
+        let error = Config { idle_timeout_s: 0, ..Config::default() }.validate().expect_err("0 seconds");
+        assert_eq!(error.to_string(), "`gateway.idle_timeout_s` is 0, but must be between 1 and 86400");
     }
 }

@@ -31,9 +31,6 @@ pub enum GatewayError {
     /// Metrics cannot be registered.
     #[error(transparent)]
     Telemetry(#[from] telemetry::TelemetryError),
-    /// The server broke off.
-    #[error(transparent)]
-    Io(#[from] std::io::Error),
 }
 
 /// Why a call has no answer.

@@ -5,6 +5,7 @@
 
 mod call;
 mod config;
+mod connections;
 mod error;
 mod layers;
 mod parse;

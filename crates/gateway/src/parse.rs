@@ -1,34 +1,33 @@
-//! From a body to a call: parsed once, and touched only where it must be.
+//! From a body to a call, parsed once; and from a call to what a worker gets, touched only where it must be.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hmac::{Hmac, KeyInit, Mac};
 use http::{HeaderMap, header};
 use protocol::{ApiError, ErrorCode, Message, PrefixDigest, Prompt, chat_digests, headers, prompt_digests};
 use routing::StickyKey;
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use sha2::Sha256;
 
 use crate::call::{CacheDirective, Call, Endpoint, Trail};
+use crate::layers::authenticate::Tenant;
 
 /// What is known before the body.
 pub(crate) struct Parts<'a> {
     pub(crate) endpoint: Endpoint,
     pub(crate) headers: &'a HeaderMap,
-    pub(crate) tenant: Arc<str>,
+    pub(crate) tenant: Tenant,
     pub(crate) request_id: Arc<str>,
     pub(crate) trail: Arc<Trail>,
 }
 
 /// Checks as much as routing and caching need; the rest is the worker's to check.
-pub(crate) fn parse(parts: Parts<'_>, body: &Bytes, salt_secret: &[u8]) -> Result<Call, ApiError> {
-    let json: Value = protocol::parse_json(body)?;
+pub(crate) fn parse(parts: Parts<'_>, body: Bytes) -> Result<Call, ApiError> {
+    let json: Value = protocol::parse_json(&body)?;
     let Value::Object(fields) = &json else {
         return Err(ApiError::new(ErrorCode::InvalidRequest, "the body must be a JSON object"));
     };
-    let generates = matches!(parts.endpoint, Endpoint::Chat | Endpoint::Completions);
+    let generates = parts.endpoint.generates();
     let model = match fields.get("model") {
         Some(Value::String(model)) => model.as_str(),
         None | Some(Value::Null) if !generates => "",
@@ -40,19 +39,15 @@ pub(crate) fn parse(parts: Parts<'_>, body: &Bytes, salt_secret: &[u8]) -> Resul
         None | Some(Value::Null) => false,
         Some(_) => return Err(ApiError::invalid("stream", "`stream` must be true or false")),
     };
-    let salt = salt_of(salt_secret, &parts.tenant);
-    let include_usage = fields.get("stream_options").is_some_and(|options| options["include_usage"] == true);
-    let digests = digests_of(parts.endpoint, fields, &salt);
     Ok(Call {
         endpoint: parts.endpoint,
         request_id: parts.request_id,
-        body: if generates { for_worker(body, fields, stream, &salt) } else { body.clone() },
+        body,
         model: Arc::from(model),
         stream,
-        include_usage,
+        include_usage: fields.get("stream_options").is_some_and(|options| options["include_usage"] == true),
         directive: directive_of(parts.headers),
         sticky: sticky_of(parts.headers, fields),
-        digests: digests.into(),
         version: None,
         pool: None,
         tenant: parts.tenant,
@@ -61,15 +56,22 @@ pub(crate) fn parse(parts: Parts<'_>, body: &Bytes, salt_secret: &[u8]) -> Resul
     })
 }
 
-/// What sets a tenant's cache entries apart. No tenant, no salt.
-fn salt_of(secret: &[u8], tenant: &str) -> String {
-    if tenant.is_empty() {
-        return String::new();
-    }
-    match Hmac::<Sha256>::new_from_slice(secret) {
-        Ok(mac) => hex::encode(&mac.chain_update(tenant.as_bytes()).finalize().into_bytes()[..16]),
-        // HMAC takes keys of any length; should it ever not, nobody may share.
-        Err(_) => uuid::Uuid::new_v4().simple().to_string(),
+/// What a worker is sent, and what is known of its prompt.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) body: Bytes,
+    pub(crate) digests: Vec<PrefixDigest>,
+}
+
+impl Outgoing {
+    pub(crate) fn of(call: &Call) -> Self {
+        match &*call.json {
+            Value::Object(fields) if call.endpoint.generates() => Self {
+                body: for_worker(&call.body, fields, call.stream, &call.tenant.salt),
+                digests: digests_of(call.endpoint, fields, &call.tenant.salt),
+            },
+            _ => Self { body: call.body.clone(), digests: Vec::new() },
+        }
     }
 }
 
@@ -145,33 +147,39 @@ fn sticky_of(headers: &HeaderMap, fields: &Map<String, Value>) -> StickyKey {
 mod tests {
     use super::*;
 
-    fn call(body: &str, tenant: &str) -> Result<Call, ApiError> {
+    fn call(body: &str, salt: &str) -> Result<Call, ApiError> {
         let parts = Parts {
             endpoint: Endpoint::Chat,
             headers: &HeaderMap::new(),
-            tenant: Arc::from(tenant),
+            tenant: Tenant { name: Arc::from("t"), salt: Arc::from(salt) },
             request_id: Arc::from("r"),
             trail: Arc::new(Trail::new(std::time::Instant::now())),
         };
-        parse(parts, &Bytes::copy_from_slice(body.as_bytes()), b"secret")
+        parse(parts, Bytes::copy_from_slice(body.as_bytes()))
     }
 
-    fn sent(body: &str, tenant: &str) -> Value {
-        serde_json::from_slice(&call(body, tenant).expect("parses").body).expect("still JSON")
+    fn sent(body: &str, salt: &str) -> Value {
+        let outgoing = Outgoing::of(&call(body, salt).expect("parses"));
+        serde_json::from_slice(&outgoing.body).expect("still JSON")
     }
 
     #[test]
     fn bytes_pass_through_untouched_where_nothing_has_to_be_added() {
         let body = r#" {"model":"m", "messages":[ ], "x":1.50}"#;
-        assert_eq!(call(body, "").expect("parses").body, body.as_bytes());
+        assert_eq!(Outgoing::of(&call(body, "").expect("parses")).body, body.as_bytes());
     }
 
     #[test]
     fn the_salt_is_the_gateways_whatever_the_client_says() {
-        for body in [r#"{"model":"m"}"#, r#"{"cache_salt":"mine","model":"m"}"#] {
-            let salt = sent(body, "tenant")["cache_salt"].as_str().expect("there").to_owned();
-            assert_eq!(salt, salt_of(b"secret", "tenant"));
-            assert_ne!(salt, salt_of(b"secret", "other"));
+        for body in [
+            r#"{"model":"m"}"#,
+            r#"{"cache_salt":"mine","model":"m"}"#,
+            r#"{"cache\u005fsalt":"mine","model":"m"}"#,
+            r#"{"cache_salt":"mine","model":"m","cache_salt":"mine"}"#,
+        ] {
+            assert_eq!(sent(body, "ours")["cache_salt"], "ours");
+            let outgoing = Outgoing::of(&call(body, "ours").expect("parses"));
+            assert!(!outgoing.body.windows(4).any(|bytes| bytes == b"mine"), "{body}");
             assert_eq!(sent(body, "").get("cache_salt"), None);
         }
     }
@@ -180,6 +188,7 @@ mod tests {
     fn streams_are_always_asked_for_token_counts() {
         for (body, wanted) in [
             (r#"{"model":"m","stream":true}"#, false),
+            (r#"{"model":"m","stream":true,"stream_options":null}"#, false),
             (r#"{"model":"m","stream":true,"stream_options":{"include_usage":false,"x":1}}"#, false),
             (r#"{"model":"m","stream":true,"stream_options":{"include_usage":true}}"#, true),
         ] {

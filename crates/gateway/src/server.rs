@@ -2,8 +2,8 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::extract::{Request, State as Shared};
@@ -14,10 +14,10 @@ use axum::{Json, Router};
 use http::header;
 use protocol::{ApiError, ErrorCode, ModelCard, ModelList};
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use crate::call::Endpoint;
+use crate::connections::Connections;
 use crate::error::CallError;
 use crate::layers::authenticate::authenticate;
 use crate::layers::edge::edge;
@@ -93,7 +93,7 @@ impl Gateway {
     }
 
     /// Serves until `shutdown` resolves; then takes no new connections, lets requests under way end for up to
-    /// `drain_timeout_s`, and returns.
+    /// `drain_timeout_s`, cuts off what is left, and returns.
     pub async fn serve(
         self,
         shutdown: impl Future<Output = ()> + Send + 'static,
@@ -102,22 +102,16 @@ impl Gateway {
         let draining = Arc::new(AtomicBool::new(false));
         let front =
             Front { stack: stack::build(&state), state: Arc::clone(&state), draining: Arc::clone(&draining) };
-        let (close, closing) = oneshot::channel::<()>();
-        let server = axum::serve(listener, router(front)).with_graceful_shutdown(async move {
-            let _ = closing.await;
-        });
-        let mut server = tokio::spawn(async move { server.await });
+        let mut connections = Connections::new(router(front), &state.config);
         tokio::select! {
-            ended = &mut server => return Ok(ended.map_err(std::io::Error::other)??),
+            never = connections.accept(&listener) => match never {},
             () = shutdown => {}
         }
+        drop(listener);
         draining.store(true, Ordering::Release);
         tracing::info!(requests = state.metrics.requests_in_flight.get(), "draining");
-        let _ = close.send(());
-        let timeout = Duration::from_secs(state.config.drain_timeout_s);
-        if tokio::time::timeout(timeout, &mut server).await.is_err() {
-            tracing::warn!(requests = state.metrics.requests_in_flight.get(), "requests are cut off");
-            server.abort();
+        if !connections.drain(Duration::from_secs(state.config.drain_timeout_s)).await {
+            tracing::warn!(requests = state.metrics.requests_in_flight.get(), "requests were cut off");
         }
         state.cache.flush(FLUSH_TIMEOUT).await;
         Ok(())
@@ -183,6 +177,8 @@ async fn ready(Shared(front): Shared<Front>) -> Response {
 
 async fn metrics(Shared(front): Shared<Front>) -> Response {
     let state = &front.state;
+    // Two scrapes at once would add the same counts twice.
+    let scrape = state.scrape.lock().unwrap_or_else(PoisonError::into_inner);
     let stats = state.cache.stats();
     state.metrics.cache_entries.set(stats.entries as i64);
     state.metrics.cache_bytes.set(stats.bytes as i64);
@@ -196,6 +192,7 @@ async fn metrics(Shared(front): Shared<Front>) -> Response {
         let counter = state.metrics.cache_errors(kind);
         counter.inc_by(count.saturating_sub(counter.get()));
     }
+    drop(scrape);
     ([(header::CONTENT_TYPE, telemetry::CONTENT_TYPE)], telemetry::render(&state.registry)).into_response()
 }
 

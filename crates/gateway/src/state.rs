@@ -1,6 +1,6 @@
 //! What every layer shares.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -27,7 +27,6 @@ pub(crate) type HttpClient = Client<HttpConnector, Full<bytes::Bytes>>;
 pub(crate) struct State {
     pub(crate) config: Config,
     pub(crate) keys: Keys,
-    pub(crate) salt_secret: Vec<u8>,
     pub(crate) worker_authorization: Option<HeaderValue>,
     pub(crate) client: HttpClient,
     pub(crate) pool: Pool,
@@ -37,6 +36,8 @@ pub(crate) struct State {
     pub(crate) metrics: GatewayMetrics,
     pub(crate) in_flight: Arc<Semaphore>,
     pub(crate) queue: Semaphore,
+    /// Held while counters are carried over to the registry.
+    pub(crate) scrape: Mutex<()>,
 }
 
 impl State {
@@ -62,9 +63,10 @@ impl State {
             Some(value)
         });
         let random = || [Uuid::new_v4(), Uuid::new_v4()].map(Uuid::into_bytes).concat();
+        let salt_secret =
+            config.salt_secret.as_ref().map_or_else(random, |secret| secret.as_bytes().to_vec());
         Ok(Self {
-            keys: Keys::new(&config.keys),
-            salt_secret: config.salt_secret.as_ref().map_or_else(random, |secret| secret.as_bytes().to_vec()),
+            keys: Keys::new(&config.keys, &salt_secret),
             worker_authorization,
             client,
             pool: Pool::new(&config.workers, &routing, &metrics),
@@ -74,6 +76,7 @@ impl State {
             metrics,
             in_flight: Arc::new(Semaphore::new(config.in_flight_max)),
             queue: Semaphore::new(config.queue_max),
+            scrape: Mutex::new(()),
             config,
         })
     }

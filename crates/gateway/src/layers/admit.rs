@@ -33,8 +33,8 @@ impl<S: CallService> Admit<S> {
             Err(_) => self.wait(&call).await?,
         };
         match self.inner.oneshot(call).await? {
-            Answer::Whole(body) => Ok(Answer::Whole(body)),
             Answer::Stream(pieces) => Ok(Answer::Stream(Box::pin(Held { pieces, _permit: permit }))),
+            whole => Ok(whole),
         }
     }
 

@@ -18,6 +18,11 @@ layer! {
 impl<S: CallService> Assign<S> {
     async fn run(self, mut call: Call) -> Result<Answer, CallError> {
         let table = self.state.pool.table();
+        if table.models.is_empty() {
+            // Which models exist is not known yet: a 404 would tell clients not to come again.
+            self.state.metrics.rejected("no_worker").inc();
+            return Err(CallError::new(ErrorCode::Unavailable, "no worker is up yet; try again shortly"));
+        }
         let model = match (call.model.is_empty(), table.models().next()) {
             // Tokenizing needs no model's name where there is one model.
             (true, Some(only)) if table.models.len() == 1 => Arc::from(only),
@@ -30,7 +35,7 @@ impl<S: CallService> Assign<S> {
         call.model = model;
         // Only names of the table become labels, so a client cannot make new ones up.
         let _ = call.trail.model.set(Arc::clone(&call.model));
-        let _ = call.trail.version.set(version);
+        call.trail.set_version(&version);
         self.inner.oneshot(call).await
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::{Request, State as Shared};
 use axum::middleware::Next;
 use axum::response::Response;
+use hmac::{Hmac, KeyInit, Mac};
 use http::{HeaderMap, HeaderValue, header};
 use protocol::{ErrorCode, headers};
 use sha2::{Digest, Sha256};
@@ -14,26 +15,47 @@ use crate::KeyConfig;
 use crate::error::CallError;
 use crate::state::State;
 
-/// The tenant that a request's key belongs to. Empty where there are no keys.
+/// Whom a request's key belongs to. Nameless and without salt where there are no keys.
 #[derive(Clone, Debug)]
-pub(crate) struct Tenant(pub(crate) Arc<str>);
+pub(crate) struct Tenant {
+    pub(crate) name: Arc<str>,
+    /// Sets the tenant's prefixes apart, in workers' caches and in digests.
+    pub(crate) salt: Arc<str>,
+}
+
+impl Tenant {
+    fn new(name: &str, secret: &[u8]) -> Self {
+        let salt = match Hmac::<Sha256>::new_from_slice(secret) {
+            Ok(mac) => hex::encode(&mac.chain_update(name.as_bytes()).finalize().into_bytes()[..16]),
+            // HMAC takes keys of any length; should it ever not, nobody may share.
+            Err(_) => uuid::Uuid::new_v4().simple().to_string(),
+        };
+        Self { name: Arc::from(name), salt: Arc::from(salt) }
+    }
+
+    /// Anyone.
+    pub(crate) fn nobody() -> Self {
+        Self { name: Arc::from(""), salt: Arc::from("") }
+    }
+}
 
 /// The configured keys.
 #[derive(Debug)]
-pub(crate) struct Keys(Vec<([u8; 32], Arc<str>)>);
+pub(crate) struct Keys(Vec<([u8; 32], Tenant)>);
 
 impl Keys {
-    pub(crate) fn new(keys: &[KeyConfig]) -> Self {
+    /// `secret` is what the tenants' salts are derived from.
+    pub(crate) fn new(keys: &[KeyConfig], secret: &[u8]) -> Self {
         let decoded = keys.iter().filter_map(|key| {
             let mut hash = [0; 32];
             hex::decode_to_slice(&key.sha256, &mut hash).ok()?;
-            Some((hash, Arc::from(key.tenant.as_str())))
+            Some((hash, Tenant::new(&key.tenant, secret)))
         });
         Self(decoded.collect())
     }
 
     /// Compares with every key in constant time, so that time tells nothing about any of them.
-    fn tenant(&self, token: &[u8]) -> Option<Arc<str>> {
+    fn tenant(&self, token: &[u8]) -> Option<Tenant> {
         let hash: [u8; 32] = Sha256::digest(token).into();
         let mut found = None;
         for (known, tenant) in &self.0 {
@@ -52,7 +74,7 @@ pub(crate) async fn authenticate(
     next: Next,
 ) -> Response {
     let tenant = if state.keys.0.is_empty() {
-        Some(Arc::from(""))
+        Some(Tenant::nobody())
     } else {
         bearer(request.headers()).and_then(|token| state.keys.tenant(token))
     };
@@ -62,7 +84,7 @@ pub(crate) async fn authenticate(
         return CallError::new(ErrorCode::Unauthenticated, message).into_response();
     };
     strip(request.headers_mut());
-    request.extensions_mut().insert(Tenant(tenant));
+    request.extensions_mut().insert(tenant);
     next.run(request).await
 }
 
@@ -90,13 +112,27 @@ fn strip(headers: &mut HeaderMap) {
 mod tests {
     use super::*;
 
+    fn key(tenant: &str, key: &str) -> KeyConfig {
+        KeyConfig { tenant: tenant.into(), sha256: hex::encode(Sha256::digest(key)) }
+    }
+
     #[test]
     fn a_key_leads_to_its_tenant_and_nothing_else_does() {
-        let sha256 = hex::encode(Sha256::digest(b"secret"));
-        let keys = Keys::new(&[KeyConfig { tenant: "a".into(), sha256 }]);
-        assert_eq!(keys.tenant(b"secret").as_deref(), Some("a"));
-        assert_eq!(keys.tenant(b"secret "), None);
-        assert_eq!(keys.tenant(b""), None);
+        let keys = Keys::new(&[key("a", "secret")], b"s");
+        let name = |token: &[u8]| keys.tenant(token).map(|tenant| tenant.name.to_string());
+        assert_eq!(name(b"secret").as_deref(), Some("a"));
+        assert_eq!(name(b"secret "), None);
+        assert_eq!(name(b""), None);
+    }
+
+    #[test]
+    fn keys_of_one_tenant_share_a_salt_that_others_and_other_secrets_do_not() {
+        let configs = [key("a", "1"), key("a", "2"), key("b", "3")];
+        let salt =
+            |secret: &[u8], token: &[u8]| Keys::new(&configs, secret).tenant(token).expect("known").salt;
+        assert_eq!(salt(b"s", b"1"), salt(b"s", b"2"));
+        assert_ne!(salt(b"s", b"1"), salt(b"s", b"3"));
+        assert_ne!(salt(b"s", b"1"), salt(b"t", b"1"));
     }
 
     #[test]

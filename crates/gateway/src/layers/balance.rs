@@ -6,15 +6,16 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use futures::Stream;
-use protocol::{ApiError, ErrorCode, Usage};
+use protocol::{ApiError, ErrorCode};
 use routing::{Outcome, RouteError, WorkerId};
 use telemetry::VersionSeries;
 use tower::{Service, ServiceExt};
 
-use crate::call::{Answer, Call, Piece, Pieces};
+use crate::call::{Answer, Call, Piece, Pieces, TokenCounts};
 use crate::error::CallError;
 use crate::layers::forward::{Attempt, AttemptError, Fault};
-use crate::pool::{Claim, usage_of};
+use crate::parse::Outgoing;
+use crate::pool::{Claim, UNKNOWN_VERSION};
 use crate::state::State;
 
 /// Wraps the service that speaks to one worker into one that chooses it.
@@ -74,16 +75,22 @@ where
     async fn run(self, call: Call) -> Result<Answer, CallError> {
         let pool = &self.state.pool;
         pool.deposit_retry();
+        let call = Arc::new(call);
+        let Outgoing { body, digests } = Outgoing::of(&call);
         let mut tried: Vec<WorkerId> = Vec::new();
         let mut last_error = None;
-        while tried.len() < self.state.config.attempts_max {
-            let claim = match pool.pick(&call, &tried) {
+        loop {
+            let mut claim = match pool.pick(&call, &digests, &tried) {
                 Ok(claim) => claim,
                 Err(error) => return Err(last_error.unwrap_or_else(|| nobody(&error))),
             };
             tried.push(claim.id());
             call.trail.set_worker(claim.name());
-            let attempt = Attempt { call: call.clone(), worker: Arc::clone(claim.worker()) };
+            if let Some(version) = claim.version() {
+                call.trail.set_version(version);
+            }
+            let attempt =
+                Attempt { call: Arc::clone(&call), body: body.clone(), worker: Arc::clone(claim.worker()) };
             let since = Instant::now();
             let result = self.inner.clone().oneshot(attempt).await;
             call.trail.waited(since.elapsed());
@@ -98,33 +105,34 @@ where
                 fault = error.fault.as_str(),
                 "an attempt failed"
             );
-            let again = error.fault.may_be_retried() && tried.len() < self.state.config.attempts_max;
+            let again = error.fault.may_be_retried()
+                && tried.len() < self.state.config.attempts_max
+                && pool.any_untried(&call.model, claim.version(), &tried);
             if !again || !pool.withdraw_retry() {
                 return Err(error.error);
             }
             self.state.metrics.retries(error.fault.as_str()).inc();
             last_error = Some(error.error);
         }
-        Err(last_error.unwrap_or_else(|| CallError::new(ErrorCode::Unavailable, "no attempt was allowed")))
     }
 
-    fn measured(&self, answer: Answer, claim: Claim, call: &Call) -> Answer {
-        let version = call.version.as_deref().unwrap_or(crate::pool::UNKNOWN_VERSION);
-        let series = self.state.metrics.version(&call.model, version);
+    fn measured(&self, answer: Answer, mut claim: Claim, call: &Call) -> Answer {
+        let version = call.trail.version();
+        let series = self.state.metrics.version(&call.model, version.as_deref().unwrap_or(UNKNOWN_VERSION));
         match answer {
-            Answer::Whole(body) => {
-                count_usage(&series, usage_of(&body));
-                claim.record(Some(Outcome::Success), "ok");
-                Answer::Whole(body)
-            }
             Answer::Stream(pieces) => Answer::Stream(Box::pin(Measured {
                 pieces,
                 claim,
                 series,
                 arrived: call.trail.arrived,
                 last_text: None,
-                ended: false,
             })),
+            Answer::Whole { usage, .. } => {
+                count_usage(&series, usage);
+                claim.record(Some(Outcome::Success), "ok");
+                answer
+            }
+            Answer::Replay(_) => answer,
         }
     }
 }
@@ -134,10 +142,10 @@ fn nobody(error: &RouteError) -> CallError {
     CallError::new(ErrorCode::Unavailable, "no worker can take this request at the moment; try again shortly")
 }
 
-fn count_usage(series: &VersionSeries, usage: Option<Usage>) {
+fn count_usage(series: &VersionSeries, usage: Option<TokenCounts>) {
     if let Some(usage) = usage {
-        series.prompt_tokens.inc_by(u64::from(usage.prompt_tokens));
-        series.completion_tokens.inc_by(u64::from(usage.completion_tokens));
+        series.prompt_tokens.inc_by(usage.prompt_tokens);
+        series.completion_tokens.inc_by(usage.completion_tokens);
     }
 }
 
@@ -148,7 +156,6 @@ struct Measured {
     series: Arc<VersionSeries>,
     arrived: Instant,
     last_text: Option<Instant>,
-    ended: bool,
 }
 
 impl Measured {
@@ -163,14 +170,8 @@ impl Measured {
             }
             Some(Ok(Piece::Usage { usage, .. })) => count_usage(&self.series, *usage),
             Some(Ok(Piece::Chunk { .. })) => {}
-            Some(Err(_)) => self.end(Outcome::BrokenOff, Fault::BrokenOff.as_str()),
-            None => self.end(Outcome::Success, "ok"),
-        }
-    }
-
-    fn end(&mut self, outcome: Outcome, label: &str) {
-        if !std::mem::replace(&mut self.ended, true) {
-            self.claim.record(Some(outcome), label);
+            Some(Err(_)) => self.claim.record(Some(Outcome::BrokenOff), Fault::BrokenOff.as_str()),
+            None => self.claim.record(Some(Outcome::Success), "ok"),
         }
     }
 }
@@ -184,14 +185,5 @@ impl Stream for Measured {
             self.see(item.as_ref());
         }
         polled
-    }
-}
-
-/// A client that leaves says nothing about the worker.
-impl Drop for Measured {
-    fn drop(&mut self) {
-        if !self.ended {
-            self.claim.record(None, "cancelled");
-        }
     }
 }

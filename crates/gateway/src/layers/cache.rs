@@ -6,7 +6,8 @@ use bytes::Bytes;
 use futures::stream::{self, StreamExt};
 use protocol::{ApiError, ErrorCode};
 use response_cache::{
-    CacheKey, CachedAnswer, FlightEvent, Follower, Joined, KeyParts, Leader, Pushed, Tier, is_deterministic,
+    CacheKey, CachedAnswer, FlightEvent, FlightFailed, Follower, Joined, KeyParts, Leader, Pushed, Tier,
+    is_deterministic,
 };
 use telemetry::CacheResult;
 use tokio::sync::oneshot;
@@ -28,36 +29,46 @@ layer! {
 /// What the leader's own client is told before the flight's events.
 enum First {
     /// All of it, not streamed.
-    Whole(Bytes),
+    Whole(Answer),
     /// Read the flight.
     Stream,
 }
 
+/// Where an answer belongs.
+#[derive(Clone, Copy)]
+struct Place {
+    endpoint: response_cache::Endpoint,
+    key: CacheKey,
+}
+
 impl<S: CallService> Cache<S> {
     async fn run(self, call: Call) -> Result<Answer, CallError> {
-        let Some((endpoint, key)) = self.key(&call) else {
+        let Some(place) = self.place(&call) else {
             self.state.metrics.cache_requests(CacheResult::Bypass).inc();
             return self.inner.oneshot(call).await;
         };
         let cache = &self.state.cache;
-        if let Some((answer, tier)) = cache.get(&key).await {
-            call.trail.mark_cache(CacheMark::Hit);
-            let result = if tier == Tier::Memory { CacheResult::HitMemory } else { CacheResult::HitRedis };
-            self.state.metrics.cache_requests(result).inc();
-            return Ok(replay(&answer, call.stream));
+        if let Some((answer, tier)) = cache.get(&place.key).await {
+            return Ok(self.hit(&call, &answer, tier));
         }
         for _ in 0..JOINS_MAX {
-            match cache.flights().join(key) {
+            match cache.flights().join(place.key) {
                 Joined::Full => break,
                 Joined::Leader(leader) => {
+                    // It may have come since it was looked for.
+                    if let Some(answer) = cache.peek(&place.key) {
+                        leader.complete(Arc::clone(&answer));
+                        return Ok(self.hit(&call, &answer, Tier::Memory));
+                    }
                     call.trail.mark_cache(CacheMark::Miss);
                     self.state.metrics.cache_requests(CacheResult::Miss).inc();
-                    return self.lead(call, endpoint, key, leader).await;
+                    return self.lead(call, place, leader).await;
                 }
                 Joined::Follower(follower) => {
                     call.trail.mark_cache(CacheMark::Coalesced);
                     let since = std::time::Instant::now();
-                    let followed = if call.stream { follow(follower).await } else { whole(follower).await };
+                    let followed =
+                        if call.stream { follow(follower, &call).await } else { whole(follower).await };
                     call.trail.waited(since.elapsed());
                     if let Some(answer) = followed {
                         self.state.metrics.cache_requests(CacheResult::Coalesced).inc();
@@ -71,8 +82,8 @@ impl<S: CallService> Cache<S> {
         self.inner.oneshot(call).await
     }
 
-    /// The key of a call that may be answered from the cache.
-    fn key(&self, call: &Call) -> Option<(response_cache::Endpoint, CacheKey)> {
+    /// Where the answer of a call belongs, if it may come from the cache.
+    fn place(&self, call: &Call) -> Option<Place> {
         let endpoint = call.endpoint.cached_as()?;
         let version = call.version.as_deref().filter(|version| *version != UNKNOWN_VERSION)?;
         let allowed = match call.directive {
@@ -83,78 +94,105 @@ impl<S: CallService> Cache<S> {
         if !allowed || !self.state.cache_enabled {
             return None;
         }
-        let parts = KeyParts { model_version: version, tenant: &call.tenant, endpoint, body: &call.json };
-        Some((endpoint, CacheKey::new(&parts)))
+        let tenant = &call.tenant.name;
+        let parts = KeyParts { model_version: version, tenant, endpoint, body: &call.json };
+        Some(Place { endpoint, key: CacheKey::new(&parts) })
+    }
+
+    fn hit(&self, call: &Call, answer: &CachedAnswer, tier: Tier) -> Answer {
+        call.trail.mark_cache(CacheMark::Hit);
+        let result = if tier == Tier::Memory { CacheResult::HitMemory } else { CacheResult::HitRedis };
+        self.state.metrics.cache_requests(result).inc();
+        replay(answer, call)
     }
 
     /// Fetches in a task of its own, so that the answer outlives this client as long as others follow.
-    async fn lead(
-        self,
-        call: Call,
-        endpoint: response_cache::Endpoint,
-        key: CacheKey,
-        leader: Leader,
-    ) -> Result<Answer, CallError> {
+    async fn lead(self, call: Call, place: Place, leader: Leader) -> Result<Answer, CallError> {
         let follower = leader.subscribe();
         let (tell, told) = oneshot::channel();
-        tokio::spawn(async move {
-            let answer = tokio::select! {
-                answer = self.inner.oneshot(call) => answer,
-                () = leader.abandoned() => return,
-            };
-            match answer {
-                Err(error) => {
-                    let _ = tell.send(Err(error));
-                    leader.fail();
-                }
-                Ok(Answer::Whole(body)) => {
-                    match CachedAnswer::from_json(endpoint, &body) {
-                        Ok(answer) => {
-                            let answer = Arc::new(answer);
-                            self.state.cache.put(key, Arc::clone(&answer));
-                            leader.complete(answer);
-                        }
-                        Err(error) => {
-                            tracing::debug!(%error, "an answer is not kept");
-                            leader.fail();
-                        }
-                    }
-                    let _ = tell.send(Ok(First::Whole(body)));
-                }
-                Ok(Answer::Stream(pieces)) => {
-                    let _ = tell.send(Ok(First::Stream));
-                    let cache = &self.state.cache;
-                    let ended = tokio::select! {
-                        ended = pump(&leader, pieces) => ended,
-                        () = leader.abandoned() => return,
-                    };
-                    match ended {
-                        Err(_) => leader.fail(),
-                        Ok(Pumped { events: None, usage }) => leader.end(usage),
-                        Ok(Pumped { events: Some(events), usage }) => {
-                            match CachedAnswer::from_events(endpoint, &events, usage.as_deref()) {
-                                Ok(answer) => {
-                                    let answer = Arc::new(answer);
-                                    cache.put(key, Arc::clone(&answer));
-                                    leader.complete(answer);
-                                }
-                                Err(error) => {
-                                    tracing::debug!(%error, "a stream is not kept");
-                                    leader.end(usage);
-                                }
-                            }
-                        }
-                    }
-                }
-            }
-        });
+        tokio::spawn(self.fetch(call.clone(), place, leader, tell));
         match told.await {
-            Ok(Ok(First::Whole(body))) => Ok(Answer::Whole(body)),
-            Ok(Ok(First::Stream)) => follow(follower).await.unwrap_or_else(|| Err(broken_off().into())),
+            Ok(Ok(First::Whole(answer))) => Ok(answer),
+            Ok(Ok(First::Stream)) => {
+                follow(follower, &call).await.unwrap_or_else(|| Err(broken_off().into()))
+            }
             Ok(Err(error)) => Err(error),
             Err(_) => Err(CallError::new(ErrorCode::Internal, "the request broke off")),
         }
     }
+
+    /// Ends early, and with it the worker's part, when nobody waits any more.
+    async fn fetch(
+        self,
+        call: Call,
+        place: Place,
+        leader: Leader,
+        tell: oneshot::Sender<Result<First, CallError>>,
+    ) {
+        let (trail, version) = (Arc::clone(&call.trail), call.version.clone());
+        let answer = tokio::select! {
+            answer = self.inner.oneshot(call) => answer,
+            () = leader.abandoned() => return,
+        };
+        // The version that was to answer is in the key; it may have changed since.
+        let may_be_kept = trail.version() == version;
+        let complete = |leader: Leader, answer: CachedAnswer| {
+            let answer = Arc::new(answer);
+            if may_be_kept {
+                self.state.cache.put(place.key, Arc::clone(&answer));
+            }
+            leader.complete(answer);
+        };
+        match answer {
+            Err(error) => {
+                match &error {
+                    CallError::Own(error) => leader.fail_with(error.clone()),
+                    CallError::Relayed { .. } => leader.fail(),
+                }
+                let _ = tell.send(Err(error));
+            }
+            Ok(Answer::Stream(pieces)) => {
+                let _ = tell.send(Ok(First::Stream));
+                let pumped = tokio::select! {
+                    pumped = pump(&leader, pieces) => pumped,
+                    () = leader.abandoned() => return,
+                };
+                match pumped {
+                    Err(error) => leader.fail_with(error),
+                    Ok(Pumped { events, usage }) => match stream_to_keep(place, events, usage.as_ref()) {
+                        Some(answer) => complete(leader, answer),
+                        None => leader.end(usage),
+                    },
+                }
+            }
+            Ok(answer) => {
+                match body_to_keep(place, &answer) {
+                    Some(kept) => complete(leader, kept),
+                    None => leader.fail(),
+                }
+                // Told last: a client that has its answer and asks again finds it kept.
+                let _ = tell.send(Ok(First::Whole(answer)));
+            }
+        }
+    }
+}
+
+/// The leader's error that a follower without an event takes for its own, because it waited as long, and asking for
+/// itself it would wait as long once more. After any other it tries again.
+fn own_error(failed: FlightFailed) -> Option<CallError> {
+    let for_all = |error: &ApiError| matches!(error.code, ErrorCode::Overloaded | ErrorCode::Timeout);
+    failed.error.filter(for_all).map(CallError::Own)
+}
+
+fn body_to_keep(place: Place, answer: &Answer) -> Option<CachedAnswer> {
+    let Answer::Whole { body, .. } = answer else { return None };
+    let kept = CachedAnswer::from_json(place.endpoint, body);
+    kept.inspect_err(|error| tracing::debug!(%error, "an answer is not kept")).ok()
+}
+
+fn stream_to_keep(place: Place, events: Option<Vec<Bytes>>, usage: Option<&Bytes>) -> Option<CachedAnswer> {
+    let kept = CachedAnswer::from_events(place.endpoint, &events?, usage.map(|usage| &usage[..]));
+    kept.inspect_err(|error| tracing::debug!(%error, "a stream is not kept")).ok()
 }
 
 /// A stream that came to its proper end.
@@ -177,34 +215,32 @@ async fn pump(leader: &Leader, mut pieces: Pieces) -> Result<Pumped, ApiError> {
 }
 
 /// A kept answer in the form that is asked for.
-fn replay(answer: &CachedAnswer, stream: bool) -> Answer {
-    if !stream {
-        return Answer::Whole(answer.json());
+fn replay(answer: &CachedAnswer, call: &Call) -> Answer {
+    if call.stream {
+        Answer::Replay(answer.events(call.include_usage))
+    } else {
+        Answer::Whole { body: answer.json(), usage: None }
     }
-    let usage = answer.usage_event().map(|payload| Piece::Usage { payload, usage: None });
-    let chunks = answer.events(false).into_iter().map(chunk);
-    Answer::Stream(stream::iter(chunks.chain(usage).map(Ok).collect::<Vec<_>>()).boxed())
-}
-
-fn chunk(payload: Bytes) -> Piece {
-    Piece::Chunk { payload, has_text: true }
 }
 
 /// The whole answer of a flight; `None` to try again.
 async fn whole(follower: Follower) -> Option<Result<Answer, CallError>> {
     match follower.complete().await {
-        Ok(answer) => Some(Ok(Answer::Whole(answer.json()))),
-        Err(failed) => failed.error.map(|error| Err(error.into())),
+        Ok(answer) => Some(Ok(Answer::Whole { body: answer.json(), usage: None })),
+        Err(failed) => own_error(failed).map(Err),
     }
 }
 
 /// The stream of a flight, once its first event is there; `None` to try again.
-async fn follow(mut follower: Follower) -> Option<Result<Answer, CallError>> {
+async fn follow(mut follower: Follower, call: &Call) -> Option<Result<Answer, CallError>> {
     let first = match follower.next().await {
         FlightEvent::Event(payload) => chunk(payload),
-        FlightEvent::Complete(answer) => return Some(Ok(replay(&answer, true))),
-        FlightEvent::Ended { .. } => return None,
-        FlightEvent::Failed(failed) => return failed.error.map(|error| Err(error.into())),
+        FlightEvent::Complete(answer) => return Some(Ok(replay(&answer, call))),
+        // A stream without choices, which may have token counts all the same.
+        FlightEvent::Ended { usage } => {
+            return Some(Ok(Answer::Replay(usage.into_iter().filter(|_| call.include_usage).collect())));
+        }
+        FlightEvent::Failed(failed) => return own_error(failed).map(Err),
     };
     let rest = stream::unfold(Some(follower), |follower| async move {
         let mut follower = follower?;
@@ -212,10 +248,14 @@ async fn follow(mut follower: Follower) -> Option<Result<Answer, CallError>> {
             FlightEvent::Event(payload) => Some((Ok(chunk(payload)), Some(follower))),
             FlightEvent::Complete(answer) => answer.usage_event().map(|payload| (Ok(usage(payload)), None)),
             FlightEvent::Ended { usage: payload } => payload.map(|payload| (Ok(usage(payload)), None)),
-            FlightEvent::Failed(_) => Some((Err(broken_off()), None)),
+            FlightEvent::Failed(failed) => Some((Err(failed.error.unwrap_or_else(broken_off)), None)),
         }
     });
     Some(Ok(Answer::Stream(stream::iter([Ok(first)]).chain(rest).boxed())))
+}
+
+fn chunk(payload: Bytes) -> Piece {
+    Piece::Chunk { payload, has_text: true }
 }
 
 fn usage(payload: Bytes) -> Piece {

@@ -1,7 +1,7 @@
 //! Where HTTP ends: a request's body becomes a call, an answer becomes a response.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{Request, State as Shared};
@@ -13,6 +13,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use protocol::{ApiError, ErrorCode, headers, sse};
 use tower::ServiceExt;
 
+use crate::Config;
 use crate::call::{Answer, Endpoint, Piece, Pieces, Trail};
 use crate::error::CallError;
 use crate::layers::authenticate::Tenant;
@@ -24,7 +25,6 @@ use crate::server::Front;
 pub(crate) async fn edge(Shared(front): Shared<Front>, endpoint: Endpoint, request: Request) -> Response {
     let trail = request.extensions().get::<Arc<Trail>>().map(Arc::clone);
     let trail = trail.unwrap_or_else(|| Arc::new(Trail::new(Instant::now())));
-    let _ = trail.endpoint.set(endpoint);
     let answer = answer(front, endpoint, request, Arc::clone(&trail)).await;
     let mut response = answer.unwrap_or_else(CallError::into_response);
     label(response.headers_mut(), &trail);
@@ -39,38 +39,44 @@ async fn answer(
 ) -> Result<Response, CallError> {
     let (parts, body) = request.into_parts();
     let since = Instant::now();
-    let body = read_body(body, front.state.config.body_bytes_max).await?;
+    let body = read_body(body, &front.state.config).await?;
     // A client that sends slowly takes its own time.
     trail.waited(since.elapsed());
-    let tenant =
-        parts.extensions.get::<Tenant>().map_or_else(|| Arc::from(""), |tenant| Arc::clone(&tenant.0));
+    let tenant = parts.extensions.get::<Tenant>().map_or_else(Tenant::nobody, Tenant::clone);
     let request_id =
         parts.extensions.get::<RequestId>().map_or_else(|| Arc::from(""), |id| Arc::clone(&id.0));
+    let headers = &parts.headers;
     let call = parse::parse(
-        parse::Parts { endpoint, headers: &parts.headers, tenant, request_id, trail: Arc::clone(&trail) },
-        &body,
-        &front.state.salt_secret,
+        parse::Parts { endpoint, headers, tenant, request_id, trail: Arc::clone(&trail) },
+        body,
     )?;
     let include_usage = call.include_usage;
     match front.stack.oneshot(call).await? {
-        Answer::Whole(body) => Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response()),
-        Answer::Stream(pieces) => Ok(stream(pieces, include_usage, trail)),
+        Answer::Whole { body, .. } => {
+            Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
+        }
+        Answer::Stream(pieces) => Ok(event_stream(framed(pieces, include_usage, trail))),
+        Answer::Replay(events) => Ok(event_stream(Body::from(all_framed(&events)))),
     }
 }
 
-async fn read_body(body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
-    match Limited::new(body, bytes_max).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(ApiError::new(
+async fn read_body(body: Body, config: &Config) -> Result<Bytes, ApiError> {
+    let timeout = Duration::from_secs(config.client_timeout_s);
+    let read = tokio::time::timeout(timeout, Limited::new(body, config.body_bytes_max).collect()).await;
+    match read {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError::new(
             ErrorCode::PayloadTooLarge,
-            format!("the body is larger than the {bytes_max} bytes that this server accepts"),
+            format!("the body is larger than the {} bytes that this server accepts", config.body_bytes_max),
         )),
-        Err(_) => Err(ApiError::new(ErrorCode::InvalidRequest, "the body could not be read to its end")),
+        Ok(Err(_)) | Err(_) => {
+            Err(ApiError::new(ErrorCode::InvalidRequest, "the body could not be read to its end in time"))
+        }
     }
 }
 
 /// Frames the pieces. An error is told in the stream, which then ends without its end mark.
-fn stream(pieces: Pieces, include_usage: bool, trail: Arc<Trail>) -> Response {
+fn framed(pieces: Pieces, include_usage: bool, trail: Arc<Trail>) -> Body {
     let started = Instant::now();
     let ended = futures::stream::once(async { Ok::<_, ApiError>(None) });
     let framed = pieces
@@ -82,7 +88,7 @@ fn stream(pieces: Pieces, include_usage: bool, trail: Arc<Trail>) -> Response {
                 (_, Ok(None)) => {
                     // Streaming is the worker's and the client's time.
                     trail.waited(started.elapsed());
-                    frame(sse::DONE.as_bytes())
+                    all_framed(&[])
                 }
                 (_, Ok(Some(Piece::Chunk { payload, .. }))) => frame(&payload),
                 (_, Ok(Some(Piece::Usage { payload, .. }))) if include_usage => frame(&payload),
@@ -97,7 +103,11 @@ fn stream(pieces: Pieces, include_usage: bool, trail: Arc<Trail>) -> Response {
         })
         .filter(|bytes| futures::future::ready(!bytes.is_empty()))
         .map(Ok::<_, std::convert::Infallible>);
-    let mut response = Body::from_stream(framed).into_response();
+    Body::from_stream(framed)
+}
+
+fn event_stream(body: Body) -> Response {
+    let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -106,12 +116,27 @@ fn stream(pieces: Pieces, include_usage: bool, trail: Arc<Trail>) -> Response {
     response
 }
 
+/// A whole stream with its end mark, in one buffer.
+fn all_framed(events: &[Bytes]) -> Bytes {
+    let payloads = || events.iter().map(|event| &event[..]).chain([sse::DONE.as_bytes()]);
+    let mut framed = Vec::with_capacity(payloads().map(|payload| payload.len() + FRAME_BYTES).sum());
+    payloads().for_each(|payload| push_frame(&mut framed, payload));
+    framed.into()
+}
+
 fn frame(payload: &[u8]) -> Bytes {
-    let mut framed = Vec::with_capacity(payload.len() + 8);
+    let mut framed = Vec::with_capacity(payload.len() + FRAME_BYTES);
+    push_frame(&mut framed, payload);
+    framed.into()
+}
+
+/// What a frame adds to its payload.
+const FRAME_BYTES: usize = 8;
+
+fn push_frame(framed: &mut Vec<u8>, payload: &[u8]) {
     framed.extend_from_slice(b"data: ");
     framed.extend_from_slice(payload);
     framed.extend_from_slice(b"\n\n");
-    framed.into()
 }
 
 fn label(headers: &mut HeaderMap, trail: &Trail) {
@@ -124,7 +149,7 @@ fn label(headers: &mut HeaderMap, trail: &Trail) {
     if let Some(worker) = trail.worker() {
         set(headers::WORKER, &worker);
     }
-    if let Some(version) = trail.version.get() {
-        set(headers::MODEL_VERSION, version);
+    if let Some(version) = trail.version() {
+        set(headers::MODEL_VERSION, &version);
     }
 }

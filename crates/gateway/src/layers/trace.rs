@@ -9,7 +9,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Request, State as Shared};
 use axum::middleware::Next;
 use axum::response::Response;
-use http::{HeaderValue, StatusCode};
+use http::HeaderValue;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use protocol::headers;
 use telemetry::{InFlight, UNKNOWN};
@@ -23,20 +23,43 @@ use crate::state::State;
 #[derive(Clone, Debug)]
 pub(crate) struct RequestId(pub(crate) Arc<str>);
 
+/// The status that is recorded for a client that went away before its answer was whole, as nginx has it.
+const CLIENT_GONE: u16 = 499;
+
 /// Gives the request its id and its trail, and records how it ended once its last byte is out.
 pub(crate) async fn trace(Shared(state): Shared<Arc<State>>, mut request: Request, next: Next) -> Response {
     let trail = Arc::new(Trail::new(Instant::now()));
-    let in_flight = InFlight::enter(&state.metrics.requests_in_flight);
     let id = request_id(&request);
+    let mut record = Record {
+        trail: Arc::clone(&trail),
+        id: Arc::clone(&id),
+        endpoint: endpoint_of(request.uri().path()),
+        status: CLIENT_GONE,
+        _in_flight: InFlight::enter(&state.metrics.requests_in_flight),
+        state,
+    };
     request.extensions_mut().insert(RequestId(Arc::clone(&id)));
-    request.extensions_mut().insert(Arc::clone(&trail));
+    request.extensions_mut().insert(trail);
     let span = tracing::info_span!("request", id = &*id, path = request.uri().path());
     let mut response = next.run(request).instrument(span).await;
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(headers::REQUEST_ID, id);
     }
-    let record = Record { state, trail, id, status: response.status(), _in_flight: in_flight };
-    response.map(|body| Body::new(Recorded { body, _record: record }))
+    let status = response.status().as_u16();
+    if response.body().is_end_stream() {
+        record.status = status;
+    }
+    response.map(|body| Body::new(Recorded { body, status, record }))
+}
+
+fn endpoint_of(path: &str) -> telemetry::Endpoint {
+    match path {
+        "/v1/chat/completions" => telemetry::Endpoint::ChatCompletions,
+        "/v1/completions" => telemetry::Endpoint::Completions,
+        "/tokenize" | "/detokenize" => telemetry::Endpoint::Tokenize,
+        path if path.starts_with("/v1/models") => telemetry::Endpoint::Models,
+        _ => telemetry::Endpoint::Other,
+    }
 }
 
 /// The client's own id if it is short and plain, else a new one.
@@ -54,7 +77,8 @@ struct Record {
     state: Arc<State>,
     trail: Arc<Trail>,
     id: Arc<str>,
-    status: StatusCode,
+    endpoint: telemetry::Endpoint,
+    status: u16,
     _in_flight: InFlight,
 }
 
@@ -62,18 +86,21 @@ impl Drop for Record {
     fn drop(&mut self) {
         let trail = &self.trail;
         let span = trail.arrived.elapsed();
-        let Some(endpoint) = trail.endpoint.get() else { return };
         let model = trail.model.get().map_or(UNKNOWN, |model| model);
-        let version = trail.version.get().map_or(UNKNOWN, |version| version);
+        let version = trail.version();
+        let version = version.as_deref().unwrap_or(UNKNOWN);
         let series = self.state.metrics.version(model, version);
-        series.requests(endpoint.label(), self.status.as_u16()).inc();
+        series.requests(self.endpoint, self.status).inc();
         series.request_duration.observe(span.as_secs_f64());
         let own = span.saturating_sub(trail.wait());
-        self.state.metrics.own.observe(own.as_secs_f64());
+        if self.status != CLIENT_GONE {
+            // What a request waited for is known only once it has it.
+            self.state.metrics.own.observe(own.as_secs_f64());
+        }
         tracing::info!(
             request_id = &*self.id,
-            path = endpoint.path(),
-            status = self.status.as_u16(),
+            endpoint = self.endpoint.as_str(),
+            status = self.status,
             model,
             version,
             worker = trail.worker().as_deref().unwrap_or("-"),
@@ -88,7 +115,9 @@ impl Drop for Record {
 /// A body that is recorded when it is dropped.
 struct Recorded {
     body: Body,
-    _record: Record,
+    /// Once the body is out to its end.
+    status: u16,
+    record: Record,
 }
 
 impl HttpBody for Recorded {
@@ -99,7 +128,11 @@ impl HttpBody for Recorded {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        if matches!(polled, Poll::Ready(None)) || self.body.is_end_stream() {
+            self.record.status = self.status;
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

@@ -9,19 +9,22 @@ use telemetry::InFlight;
 
 use super::WorkerEntry;
 
-/// Counts one request in flight at a worker until it is dropped.
+/// Counts one request in flight at a worker until it is dropped. Dropped without a record, the request was cancelled:
+/// a client that leaves says nothing about the worker.
 #[derive(Debug)]
 pub(crate) struct Claim {
     worker: Arc<WorkerEntry>,
+    version: Option<Arc<str>>,
     epoch: Instant,
+    recorded: bool,
     _gauge: InFlight,
 }
 
 impl Claim {
-    pub(super) fn new(worker: Arc<WorkerEntry>, epoch: Instant) -> Self {
+    pub(super) fn new(worker: Arc<WorkerEntry>, version: Option<Arc<str>>, epoch: Instant) -> Self {
         worker.in_flight.fetch_add(1, Ordering::Relaxed);
         let gauge = InFlight::enter(&worker.series.in_flight);
-        Self { worker, epoch, _gauge: gauge }
+        Self { worker, version, epoch, recorded: false, _gauge: gauge }
     }
 
     pub(crate) fn id(&self) -> WorkerId {
@@ -32,18 +35,26 @@ impl Claim {
         &self.worker.name
     }
 
+    /// What the worker is known to serve.
+    pub(crate) fn version(&self) -> Option<&Arc<str>> {
+        self.version.as_ref()
+    }
+
     pub(crate) fn worker(&self) -> &Arc<WorkerEntry> {
         &self.worker
     }
 
-    /// Tells how it went, for the worker's health and its counters.
-    pub(crate) fn record(&self, outcome: Option<Outcome>, label: &str) {
-        self.worker.record(self.epoch.elapsed(), outcome, label);
+    /// Tells how it went, for the worker's health and its counters. The first time counts.
+    pub(crate) fn record(&mut self, outcome: Option<Outcome>, label: &str) {
+        if !std::mem::replace(&mut self.recorded, true) {
+            self.worker.record(self.epoch.elapsed(), outcome, label);
+        }
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
+        self.record(None, "cancelled");
         self.worker.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }

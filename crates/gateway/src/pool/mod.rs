@@ -4,22 +4,21 @@ mod claim;
 pub(crate) mod probe;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use http::Uri;
-use protocol::{LoadReport, Usage};
+use protocol::{LoadReport, PrefixDigest};
 use routing::{
     Health, HealthState, ModelRoutes, Outcome, PickRequest, Picker, PrefixIndex, ProbeResult, RetryBudget,
     RouteError, RouteTable, VersionRoute, WorkerId, WorkerSnapshot,
 };
-use serde::Deserialize;
 use telemetry::{GatewayMetrics, WorkerSeries};
 use tokio::sync::watch;
 
-use crate::call::Call;
+use crate::call::{Call, Endpoint};
 pub(crate) use claim::Claim;
 
 /// The version of a worker that does not say which it serves. Its answers are never cached.
@@ -28,9 +27,6 @@ pub(crate) const UNKNOWN_VERSION: &str = "unknown";
 /// The pool of workers that were given by address.
 const POOL: &str = "default";
 
-/// Weights of a model's versions add up to this.
-const WEIGHT_TOTAL: u32 = 10_000;
-
 /// One worker.
 #[derive(Debug)]
 pub(crate) struct WorkerEntry {
@@ -38,61 +34,90 @@ pub(crate) struct WorkerEntry {
     /// `worker-0`, `worker-1`, …: clients and labels see this, never an address.
     pub(crate) name: Arc<str>,
     base: String,
+    endpoints: [Uri; Endpoint::ALL.len()],
     in_flight: AtomicU32,
     health: Mutex<Health>,
-    /// What it serves and how loaded it is, as of the last probe that it answered; one snapshot a model.
-    served: RwLock<Vec<WorkerSnapshot>>,
     series: Arc<WorkerSeries>,
 }
 
 impl WorkerEntry {
-    /// The address of a path at this worker.
-    pub(crate) fn uri(&self, path: &str) -> Uri {
-        Uri::try_from(format!("{}{path}", self.base)).unwrap_or_default()
+    fn new(id: u32, base: &str, routing: &routing::Config, metrics: &GatewayMetrics) -> Self {
+        let name: Arc<str> = Arc::from(format!("worker-{id}"));
+        let base = base.trim_end_matches('/').to_owned();
+        Self {
+            id: WorkerId(id),
+            series: metrics.worker(&name),
+            name,
+            endpoints: Endpoint::ALL.map(|endpoint| uri(&base, endpoint.path())),
+            base,
+            in_flight: AtomicU32::new(0),
+            health: Mutex::new(Health::new(&routing.health)),
+        }
+    }
+
+    /// The address of an endpoint at this worker.
+    pub(crate) fn uri(&self, endpoint: Endpoint) -> Uri {
+        self.endpoints[endpoint as usize].clone()
     }
 
     fn health(&self) -> MutexGuard<'_, Health> {
-        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.health)
     }
+
+    fn record(&self, now: Duration, outcome: Option<Outcome>, label: &str) {
+        if let Some(outcome) = outcome {
+            self.health().on_outcome(now, outcome);
+        }
+        self.series.requests(label).inc();
+    }
+}
+
+fn uri(base: &str, path: &str) -> Uri {
+    Uri::try_from(format!("{base}{path}")).unwrap_or_default()
 }
 
 /// All workers.
 pub(crate) struct Pool {
     workers: Vec<Arc<WorkerEntry>>,
     picker: Picker,
-    prefixes: Mutex<PrefixIndex>,
+    view: Mutex<View>,
     budget: Mutex<RetryBudget>,
     table: ArcSwap<RouteTable>,
     /// Counts changes of what is served or up.
     changed: watch::Sender<u64>,
-    turn: AtomicU64,
     epoch: Instant,
     metrics: GatewayMetrics,
     pub(crate) routing: routing::Config,
 }
 
+/// What choices are made from. Whoever chooses holds it, some microseconds, so that of two requests that come
+/// together the second sees the first.
+#[derive(Debug)]
+struct View {
+    /// What workers serve and how loaded they are, as of their last good probes; by worker, one a model.
+    snapshots: Vec<WorkerSnapshot>,
+    prefixes: PrefixIndex,
+    /// Each worker's state at its last probe.
+    seen: Vec<HealthState>,
+    turn: u64,
+}
+
 impl Pool {
     pub(crate) fn new(workers: &[String], routing: &routing::Config, metrics: &GatewayMetrics) -> Self {
-        let entry = |(index, base): (usize, &String)| {
-            let name: Arc<str> = Arc::from(format!("worker-{index}"));
-            Arc::new(WorkerEntry {
-                id: WorkerId(index as u32),
-                series: metrics.worker(&name),
-                name,
-                base: base.trim_end_matches('/').to_owned(),
-                in_flight: AtomicU32::new(0),
-                health: Mutex::new(Health::new(&routing.health)),
-                served: RwLock::new(Vec::new()),
-            })
+        let entry = |(id, base): (u32, &String)| Arc::new(WorkerEntry::new(id, base, routing, metrics));
+        let view = View {
+            snapshots: Vec::new(),
+            prefixes: PrefixIndex::new(routing),
+            seen: vec![HealthState::Unknown; workers.len()],
+            turn: 0,
         };
         Self {
-            workers: workers.iter().enumerate().map(entry).collect(),
+            workers: (0..).zip(workers).map(entry).collect(),
             picker: Picker::new(routing),
-            prefixes: Mutex::new(PrefixIndex::new(routing)),
+            view: Mutex::new(view),
             budget: Mutex::new(RetryBudget::new(&routing.retry_budget)),
             table: ArcSwap::from_pointee(RouteTable::default()),
             changed: watch::Sender::new(0),
-            turn: AtomicU64::new(0),
             epoch: Instant::now(),
             metrics: metrics.clone(),
             routing: routing.clone(),
@@ -115,50 +140,68 @@ impl Pool {
     /// Whether any worker can take requests for some model.
     pub(crate) fn ready(&self) -> bool {
         let now = self.now();
-        self.workers.iter().any(|worker| worker.health().state(now) == HealthState::Healthy)
+        let view = lock(&self.view);
+        view.snapshots.iter().any(|served| self.health_of(served, now) == HealthState::Healthy)
     }
 
     /// Whether a worker for this model may be up: one that was not seen down.
     pub(crate) fn any_up(&self, model: &str) -> bool {
         let now = self.now();
-        self.workers.iter().any(|worker| {
-            let up = matches!(worker.health().state(now), HealthState::Healthy | HealthState::Unknown);
-            up && read(&worker.served).iter().any(|served| &*served.model == model)
+        let view = lock(&self.view);
+        view.snapshots.iter().any(|served| *served.model == *model && is_up(self.health_of(served, now)))
+    }
+
+    /// Whether another worker of this version is left, so that no retry is taken from the budget for nothing.
+    pub(crate) fn any_untried(&self, model: &str, version: Option<&Arc<str>>, tried: &[WorkerId]) -> bool {
+        let now = self.now();
+        lock(&self.view).snapshots.iter().any(|served| {
+            *served.model == *model
+                && served.version.as_ref() == version
+                && !tried.contains(&served.id)
+                && self.health_of(served, now) != HealthState::Draining
         })
     }
 
     /// Chooses a worker and claims a place at it.
-    pub(crate) fn pick(&self, call: &Call, tried: &[WorkerId]) -> Result<Claim, RouteError> {
+    pub(crate) fn pick(
+        &self,
+        call: &Call,
+        digests: &[PrefixDigest],
+        tried: &[WorkerId],
+    ) -> Result<Claim, RouteError> {
         let now = self.now();
-        let snapshots: Vec<WorkerSnapshot> = self
-            .workers
-            .iter()
-            .flat_map(|worker| {
-                let health = worker.health().state(now);
-                let in_flight = worker.in_flight.load(Ordering::Relaxed);
-                let served = read(&worker.served);
-                let now =
-                    |snapshot: &WorkerSnapshot| WorkerSnapshot { health, in_flight, ..snapshot.clone() };
-                served.iter().filter(|snapshot| *snapshot.model == *call.model).map(now).collect::<Vec<_>>()
-            })
-            .collect();
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let mut view = lock(&self.view);
+        let View { snapshots, prefixes, turn, .. } = &mut *view;
+        for snapshot in snapshots.iter_mut() {
+            snapshot.health = self.health_of(snapshot, now);
+            snapshot.in_flight = self.worker(snapshot.id).in_flight.load(Ordering::Relaxed);
+        }
+        *turn += 1;
         let request = PickRequest {
             model: &call.model,
             pool: call.pool.as_deref(),
-            version: call.version.as_deref().filter(|version| *version != UNKNOWN_VERSION),
-            digests: &call.digests,
+            version: call.version.as_deref(),
+            digests,
             excluded: tried,
-            random: mix(turn),
-            turn,
+            random: mix(*turn),
+            turn: *turn,
         };
-        let mut prefixes = lock(&self.prefixes);
-        let pick = self.picker.pick(&snapshots, &request, &prefixes)?;
-        prefixes.record(pick.worker, &call.digests);
-        drop(prefixes);
-        self.metrics.prefix_blocks.inc_by(call.digests.len() as u64);
+        let pick = self.picker.pick(snapshots, &request, prefixes).or_else(|error| match error {
+            // The version went away while the request waited: any other is better than none.
+            RouteError::NoWorker { .. } | RouteError::AllDraining { .. } => {
+                self.picker.pick(snapshots, &PickRequest { version: None, ..request }, prefixes)
+            }
+            _ => Err(error),
+        })?;
+        prefixes.record(pick.worker, digests);
+        let served =
+            |snapshot: &&WorkerSnapshot| snapshot.id == pick.worker && *snapshot.model == *call.model;
+        let version = snapshots.iter().find(served).and_then(|snapshot| snapshot.version.clone());
+        let claim = Claim::new(Arc::clone(self.worker(pick.worker)), version, self.epoch);
+        drop(view);
+        self.metrics.prefix_blocks.inc_by(digests.len() as u64);
         self.metrics.prefix_matched_blocks.inc_by(pick.matched_blocks as u64);
-        Ok(Claim::new(Arc::clone(&self.workers[pick.worker.0 as usize]), self.epoch))
+        Ok(claim)
     }
 
     pub(crate) fn deposit_retry(&self) {
@@ -174,50 +217,64 @@ impl Pool {
         worker.health().on_probe(self.now(), ProbeResult::Draining);
     }
 
-    /// Takes a probe's result in: health, what is served, prefixes; and the route table if that changed.
+    /// Takes a probe's result in: what is served, health, prefixes; and the route table if that changed.
     pub(crate) fn take_probe(&self, worker: &WorkerEntry, probed: probe::Probed) {
         let now = self.now();
-        let before = worker.health().state(now);
+        let mut view = lock(&self.view);
+        if let Some(served) = probed.served(worker.id) {
+            view.snapshots.retain(|snapshot| snapshot.id != worker.id);
+            view.snapshots.extend(served);
+            view.snapshots.sort_by_key(|snapshot| snapshot.id);
+        }
         worker.health().on_probe(now, probed.result);
         let after = worker.health().state(now);
+        let before = std::mem::replace(&mut view.seen[worker.id.0 as usize], after);
         worker.series.healthy.set(i64::from(after == HealthState::Healthy));
         if before != after {
             tracing::info!(worker = &*worker.name, address = worker.base, ?before, ?after, "health");
+            if after == HealthState::Healthy {
+                // Its cache is likely empty; what is in it all the same is in its report.
+                view.prefixes.forget(worker.id);
+            }
         }
         if let Some(report) = &probed.report {
-            lock(&self.prefixes).merge_hot(worker.id, &report.hot_prefixes);
+            view.prefixes.merge_hot(worker.id, &report.hot_prefixes);
         }
-        if after == HealthState::Unhealthy && before != after {
-            // Its cache will be empty when it comes back.
-            lock(&self.prefixes).forget(worker.id);
-        }
-        if let Some(served) = probed.served(worker.id) {
-            *worker.served.write().unwrap_or_else(PoisonError::into_inner) = served;
-        }
-        self.rebuild_table();
-        if before != after {
+        let table_changed = self.rebuild_table(&view.snapshots, now);
+        drop(view);
+        if table_changed || before != after {
             self.changed.send_modify(|count| *count += 1);
         }
     }
 
-    /// One row a model; where workers serve several versions, each gets its workers' share.
-    fn rebuild_table(&self) {
-        let mut counts: BTreeMap<Arc<str>, BTreeMap<Arc<str>, u32>> = BTreeMap::new();
-        for worker in &self.workers {
-            for served in read(&worker.served).iter() {
-                let version = served.version.clone().unwrap_or_else(|| Arc::from(UNKNOWN_VERSION));
-                *counts.entry(Arc::clone(&served.model)).or_default().entry(version).or_default() += 1;
-            }
+    /// One row a model; where workers serve several versions, each gets its workers' share. The caller holds the view,
+    /// so that tables follow each other as views do.
+    fn rebuild_table(&self, snapshots: &[WorkerSnapshot], now: Duration) -> bool {
+        let mut counts: BTreeMap<&str, BTreeMap<&str, Share>> = BTreeMap::new();
+        for served in snapshots {
+            let version = served.version.as_deref().unwrap_or(UNKNOWN_VERSION);
+            let share = counts.entry(&served.model).or_default().entry(version).or_default();
+            share.workers += 1;
+            share.workers_up += u32::from(is_up(self.health_of(served, now)));
         }
         let models: BTreeMap<String, ModelRoutes> =
-            counts.into_iter().map(|(model, versions)| (model.to_string(), shares(&versions))).collect();
+            counts.into_iter().map(|(model, versions)| (model.to_owned(), shares(&versions))).collect();
         let current = self.table.load();
-        if current.models != models {
-            let generation = current.generation + 1;
-            tracing::info!(generation, models = ?models.keys().collect::<Vec<_>>(), "route table");
-            self.table.store(Arc::new(RouteTable { epoch: 0, generation, models }));
-            self.changed.send_modify(|count| *count += 1);
+        if current.models == models {
+            return false;
         }
+        let generation = current.generation + 1;
+        tracing::info!(generation, models = ?models.keys().collect::<Vec<_>>(), "route table");
+        self.table.store(Arc::new(RouteTable { epoch: 0, generation, models }));
+        true
+    }
+
+    fn worker(&self, id: WorkerId) -> &Arc<WorkerEntry> {
+        &self.workers[id.0 as usize]
+    }
+
+    fn health_of(&self, snapshot: &WorkerSnapshot, now: Duration) -> HealthState {
+        self.worker(snapshot.id).health().state(now)
     }
 
     fn now(&self) -> Duration {
@@ -225,14 +282,29 @@ impl Pool {
     }
 }
 
-fn shares(versions: &BTreeMap<Arc<str>, u32>) -> ModelRoutes {
-    let total: u32 = versions.values().sum();
-    let mut left = WEIGHT_TOTAL;
-    let routes = versions.iter().enumerate().map(|(index, (version, count))| {
-        let last = index + 1 == versions.len();
-        let weight = if last { left } else { WEIGHT_TOTAL * count / total };
-        left -= weight;
-        VersionRoute::active(version.to_string(), weight, POOL)
+const fn is_up(state: HealthState) -> bool {
+    matches!(state, HealthState::Healthy | HealthState::Unknown)
+}
+
+/// How many workers a version has.
+#[derive(Clone, Copy, Debug, Default)]
+struct Share {
+    workers: u32,
+    workers_up: u32,
+}
+
+/// Weights by the workers that are up; by all of them where none is, so that a model does not vanish with them.
+fn shares(versions: &BTreeMap<&str, Share>) -> ModelRoutes {
+    let up: u32 = versions.values().map(|share| share.workers_up).sum();
+    let count = |share: &Share| if up == 0 { share.workers } else { share.workers_up };
+    let total: u32 = versions.values().map(count).sum();
+    let (mut counted, mut given) = (0, 0);
+    let routes = versions.iter().map(|(version, share)| {
+        counted += count(share);
+        // Rounding goes to the neighbours, and the weights add up whatever it does.
+        let end = RouteTable::WEIGHT_TOTAL * counted / total;
+        let weight = end - std::mem::replace(&mut given, end);
+        VersionRoute::active(*version, weight, POOL)
     });
     ModelRoutes::new(routes.collect())
 }
@@ -245,6 +317,8 @@ impl probe::Probed {
             if let Some(report) = report {
                 snapshot.apply_report(report);
             }
+            // Said, not left out: one that may serve any version must not answer for one that is known.
+            snapshot.version.get_or_insert_with(|| Arc::from(UNKNOWN_VERSION));
             snapshot
         };
         match (&self.report, &self.models) {
@@ -253,15 +327,6 @@ impl probe::Probed {
             (None, None) => None,
         }
     }
-}
-
-/// Token counts of a JSON answer.
-pub(crate) fn usage_of(body: &[u8]) -> Option<Usage> {
-    #[derive(Deserialize)]
-    struct Answered {
-        usage: Option<Usage>,
-    }
-    serde_json::from_slice::<Answered>(body).ok()?.usage
 }
 
 /// Spreads a counter over all of `u64` (SplitMix64's output function).
@@ -276,15 +341,24 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
-    lock.read().unwrap_or_else(PoisonError::into_inner)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl WorkerEntry {
-    fn record(&self, now: Duration, outcome: Option<Outcome>, label: &str) {
-        if let Some(outcome) = outcome {
-            self.health().on_outcome(now, outcome);
-        }
-        self.series.requests(label).inc();
+    fn weights(versions: &[(&str, u32, u32)]) -> Vec<u32> {
+        let share = |&(version, workers, workers_up)| (version, Share { workers, workers_up });
+        let routes = shares(&versions.iter().map(share).collect());
+        routes.versions.iter().map(|route| route.weight).collect()
+    }
+
+    #[test]
+    fn versions_share_users_as_they_share_workers_that_are_up() {
+        assert_eq!(weights(&[("a", 1, 1)]), [10_000]);
+        assert_eq!(weights(&[("a", 1, 1), ("b", 2, 2)]), [3_333, 6_667]);
+        assert_eq!(weights(&[("a", 2, 0), ("b", 1, 1)]), [0, 10_000]);
+        assert_eq!(weights(&[("a", 3, 0), ("b", 1, 0)]), [7_500, 2_500]);
+        assert_eq!(weights(&[("a", 7, 7); 1]).iter().sum::<u32>(), RouteTable::WEIGHT_TOTAL);
+        let many: Vec<_> = ["a", "b", "c", "d", "e", "f", "g"].map(|version| (version, 3, 3)).to_vec();
+        assert_eq!(weights(&many).iter().sum::<u32>(), RouteTable::WEIGHT_TOTAL);
     }
 }

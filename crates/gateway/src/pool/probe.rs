@@ -4,13 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode, header};
+use http::{Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
 use protocol::{LoadReport, ModelList};
 use routing::ProbeResult;
 use tokio::task::JoinSet;
 
-use super::WorkerEntry;
 use crate::state::State;
 
 /// A load report with all its prefixes is far below this.
@@ -30,6 +29,9 @@ impl Probed {
     const FAILED: Self = Self { result: ProbeResult::Failed, report: None, models: None };
 }
 
+/// A server that has no load report is asked for one again after this many probes, for ours may have taken its place.
+const FOREIGN_PROBES: u32 = 60;
+
 /// Probes every worker until the set is dropped.
 pub(crate) fn start(state: &Arc<State>) -> JoinSet<()> {
     let mut probes = JoinSet::new();
@@ -38,9 +40,10 @@ pub(crate) fn start(state: &Arc<State>) -> JoinSet<()> {
         probes.spawn(async move {
             let interval = Duration::from_millis(state.pool.routing.probe_interval_ms);
             let timeout = Duration::from_millis(state.pool.routing.probe_timeout_ms);
-            let mut ours = true;
+            let paths = ["/internal/load", "/v1/models"].map(|path| super::uri(&worker.base, path));
+            let mut foreign = 0;
             loop {
-                let probed = tokio::time::timeout(timeout, probe(&state, &worker, &mut ours)).await;
+                let probed = tokio::time::timeout(timeout, probe(&state, &paths, &mut foreign)).await;
                 state.pool.take_probe(&worker, probed.unwrap_or(Probed::FAILED));
                 tokio::time::sleep(interval).await;
             }
@@ -49,32 +52,34 @@ pub(crate) fn start(state: &Arc<State>) -> JoinSet<()> {
     probes
 }
 
-/// `ours` remembers whether the load report was there last time.
-async fn probe(state: &State, worker: &WorkerEntry, ours: &mut bool) -> Probed {
-    if *ours {
-        match get(state, worker, "/internal/load").await {
-            Some((StatusCode::OK, body)) => return of_report(&body),
-            Some((StatusCode::NOT_FOUND, _)) => *ours = false,
-            _ => return Probed::FAILED,
+/// `foreign` counts down the probes that ask for no load report.
+async fn probe(state: &State, [load, models]: &[Uri; 2], foreign: &mut u32) -> Probed {
+    if *foreign == 0 {
+        match get(state, load).await {
+            Some((status, _)) if status.is_server_error() => return Probed::FAILED,
+            Some((status, body)) => match of_report(status, &body) {
+                Some(probed) => return probed,
+                None => *foreign = FOREIGN_PROBES,
+            },
+            None => return Probed::FAILED,
         }
     }
-    match get(state, worker, "/v1/models").await {
-        Some((StatusCode::OK, body)) => of_models(&body),
+    match get(state, models).await {
+        Some((StatusCode::OK, body)) => {
+            *foreign -= 1;
+            of_models(&body)
+        }
         _ => {
-            *ours = true;
+            *foreign = 0;
             Probed::FAILED
         }
     }
 }
 
-fn of_report(body: &[u8]) -> Probed {
-    match serde_json::from_slice::<LoadReport>(body) {
-        Ok(report) => {
-            let result = if report.ready { ProbeResult::Ready } else { ProbeResult::Draining };
-            Probed { result, report: Some(report), models: None }
-        }
-        Err(_) => Probed::FAILED,
-    }
+fn of_report(status: StatusCode, body: &[u8]) -> Option<Probed> {
+    let report = serde_json::from_slice::<LoadReport>(body).ok().filter(|_| status == StatusCode::OK)?;
+    let result = if report.ready { ProbeResult::Ready } else { ProbeResult::Draining };
+    Some(Probed { result, report: Some(report), models: None })
 }
 
 fn of_models(body: &[u8]) -> Probed {
@@ -87,10 +92,10 @@ fn of_models(body: &[u8]) -> Probed {
     }
 }
 
-async fn get(state: &State, worker: &WorkerEntry, path: &str) -> Option<(StatusCode, Bytes)> {
+async fn get(state: &State, uri: &Uri) -> Option<(StatusCode, Bytes)> {
     let mut request = Request::new(Full::default());
     *request.method_mut() = Method::GET;
-    *request.uri_mut() = worker.uri(path);
+    *request.uri_mut() = uri.clone();
     if let Some(key) = &state.worker_authorization {
         request.headers_mut().insert(header::AUTHORIZATION, key.clone());
     }

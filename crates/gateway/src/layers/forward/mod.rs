@@ -1,22 +1,24 @@
 //! One attempt at one worker, over HTTP.
 
+mod events;
+
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures::stream::{self, StreamExt};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Error as ClientError;
-use protocol::sse::{self, EventReader};
 use protocol::{ApiError, ErrorCode, headers};
 use routing::Outcome;
 use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
 use tower::Service;
 
-use crate::call::{Answer, Call, Piece, Pieces};
+use crate::call::{Answer, Call, TokenCounts};
 use crate::error::CallError;
 use crate::pool::WorkerEntry;
 use crate::state::State;
@@ -24,7 +26,9 @@ use crate::state::State;
 /// A call and who is to answer it.
 #[derive(Clone)]
 pub(crate) struct Attempt {
-    pub(crate) call: Call,
+    pub(crate) call: Arc<Call>,
+    /// As it goes to a worker.
+    pub(crate) body: Bytes,
     pub(crate) worker: Arc<WorkerEntry>,
 }
 
@@ -122,34 +126,34 @@ impl Service<Attempt> for Forward {
         let state = Arc::clone(&self.0);
         Box::pin(async move {
             let timeout = Duration::from_secs(state.config.first_byte_timeout_s);
-            match tokio::time::timeout(timeout, ask(&state, &attempt)).await {
-                Ok(answer) => answer,
-                Err(_) => Err(Fault::Timeout.error()),
-            }
+            let answer = tokio::time::timeout(timeout, ask(&state, &attempt)).await;
+            answer.unwrap_or_else(|_| Err(Fault::Timeout.error()))
         })
     }
 }
 
 async fn ask(state: &Arc<State>, attempt: &Attempt) -> Result<Answer, AttemptError> {
-    let Attempt { call, worker } = attempt;
-    let mut request = Request::new(Full::new(call.body.clone()));
-    *request.method_mut() = Method::POST;
-    *request.uri_mut() = worker.uri(call.endpoint.path());
-    let headers = request.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if let Ok(id) = HeaderValue::from_str(&call.request_id) {
-        headers.insert(headers::REQUEST_ID, id);
+    let Attempt { call, worker, .. } = attempt;
+    let response = state.client.request(request(state, attempt)).await;
+    let response = response.map_err(|error| fault_of(&error).error())?;
+    if is_encoded(&response) {
+        tracing::error!(worker = &*worker.name, "the worker compresses answers, which nobody asked it to");
+        return Err(Fault::ServerError.error());
     }
-    if let Some(key) = &state.worker_authorization {
-        headers.insert(header::AUTHORIZATION, key.clone());
-    }
-    let response = state.client.request(request).await.map_err(|error| fault_of(&error).error())?;
     match response.status() {
-        StatusCode::OK if call.stream && is_event_stream(&response) => {
-            let idle_timeout = Duration::from_secs(state.config.idle_timeout_s);
-            stream_of(response.into_body(), idle_timeout).await
+        StatusCode::OK => {
+            note_version(&response, call);
+            if call.stream && is_event_stream(&response) {
+                let idle_timeout = Duration::from_secs(state.config.idle_timeout_s);
+                return events::stream_of(response.into_body(), idle_timeout).await;
+            }
+            let body = read_whole(response, state.config.answer_bytes_max).await?;
+            let usage = usage_of(&body).map_err(|error| {
+                tracing::warn!(%error, worker = &*worker.name, "the worker's answer is no JSON object");
+                Fault::ServerError.error()
+            })?;
+            Ok(Answer::Whole { body, usage })
         }
-        StatusCode::OK => Ok(Answer::Whole(read_whole(response, state.config.answer_bytes_max).await?)),
         StatusCode::TOO_MANY_REQUESTS => Err(Fault::Overloaded.error()),
         StatusCode::SERVICE_UNAVAILABLE => {
             state.pool.note_draining(worker);
@@ -174,8 +178,31 @@ async fn ask(state: &Arc<State>, attempt: &Attempt) -> Result<Answer, AttemptErr
     }
 }
 
+fn request(state: &State, attempt: &Attempt) -> Request<Full<Bytes>> {
+    let mut request = Request::new(Full::new(attempt.body.clone()));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = attempt.worker.uri(attempt.call.endpoint);
+    let headers = request.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Ok(id) = HeaderValue::from_str(&attempt.call.request_id) {
+        headers.insert(headers::REQUEST_ID, id);
+    }
+    if let Some(key) = &state.worker_authorization {
+        headers.insert(header::AUTHORIZATION, key.clone());
+    }
+    request
+}
+
 fn fault_of(error: &ClientError) -> Fault {
     if error.is_connect() { Fault::Connect } else { Fault::BrokenOff }
+}
+
+/// A worker that was restarted with another version since its last probe says so in its answer.
+fn note_version(response: &Response<Incoming>, call: &Call) {
+    let version = response.headers().get(headers::MODEL_VERSION).and_then(|version| version.to_str().ok());
+    if let Some(version) = version.filter(|version| Some(*version) != call.version.as_deref()) {
+        call.trail.set_version(&Arc::from(version));
+    }
 }
 
 fn is_event_stream(response: &Response<Incoming>) -> bool {
@@ -183,8 +210,29 @@ fn is_event_stream(response: &Response<Incoming>) -> bool {
     kind.starts_with(b"text/event-stream")
 }
 
+/// Whether the body is not what it says in plain bytes.
+fn is_encoded(response: &Response<Incoming>) -> bool {
+    response.headers().get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity")
+}
+
+/// Servers agree on `error.message` and on little else.
 fn is_error_json(body: &[u8]) -> bool {
-    serde_json::from_slice::<protocol::ErrorBody>(body).is_ok()
+    serde_json::from_slice::<Value>(body).is_ok_and(|body| body["error"]["message"].is_string())
+}
+
+/// The token counts of an answer that must be a JSON object.
+fn usage_of(body: &[u8]) -> Result<Option<TokenCounts>, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Answered<'a> {
+        #[serde(borrow)]
+        usage: Option<&'a RawValue>,
+    }
+    Ok(serde_json::from_slice::<Answered<'_>>(body)?.usage.and_then(counts_of))
+}
+
+/// None where they are not what everyone means by them.
+fn counts_of(usage: &RawValue) -> Option<TokenCounts> {
+    serde_json::from_str(usage.get()).ok()
 }
 
 async fn read_whole(response: Response<Incoming>, bytes_max: usize) -> Result<Bytes, AttemptError> {
@@ -192,111 +240,41 @@ async fn read_whole(response: Response<Incoming>, bytes_max: usize) -> Result<By
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| Fault::BrokenOff.error())?;
-        if let Some(data) = frame.data_ref() {
-            if whole.len() + data.len() > bytes_max {
-                tracing::error!(bytes_max, "a worker's answer is larger than `gateway.answer_bytes_max`");
-                return Err(AttemptError { fault: Fault::Client, ..Fault::ServerError.error() });
-            }
-            whole.extend_from_slice(data);
+        let Some(data) = frame.data_ref() else { continue };
+        if whole.len() + data.len() > bytes_max {
+            tracing::error!(bytes_max, "a worker's answer is larger than `gateway.answer_bytes_max`");
+            // Another worker's would be as large.
+            return Err(AttemptError { fault: Fault::Client, ..Fault::ServerError.error() });
         }
+        whole.extend_from_slice(data);
     }
     Ok(whole.freeze())
 }
 
-/// The stream, once its first event is there: until then another worker can still be asked.
-async fn stream_of(body: Incoming, idle_timeout: Duration) -> Result<Answer, AttemptError> {
-    let mut pieces = read_pieces(body, idle_timeout);
-    match pieces.next().await {
-        Some(Ok(first)) => Ok(Answer::Stream(stream::iter([Ok(first)]).chain(pieces).boxed())),
-        Some(Err(_)) => Err(Fault::BrokenOff.error()),
-        None => Err(Fault::ServerError.error()),
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-struct Reading {
-    body: Incoming,
-    reader: EventReader,
-    ready: std::collections::VecDeque<Vec<u8>>,
-}
-
-/// Event payloads until `[DONE]`. An end without it is an error: the client must not take a part for the whole.
-fn read_pieces(body: Incoming, idle_timeout: Duration) -> Pieces {
-    let reading = Reading { body, reader: EventReader::default(), ready: std::collections::VecDeque::new() };
-    stream::unfold(Some(reading), move |reading| async move {
-        let mut reading = reading?;
-        match next_piece(&mut reading, idle_timeout).await {
-            Ok(Some(piece)) => Some((Ok(piece), Some(reading))),
-            Ok(None) => None,
-            Err(error) => Some((Err(error), None)),
+    #[test]
+    fn an_answer_must_be_an_object_and_its_usage_may_be_anything() {
+        let counts =
+            |body: &str| usage_of(body.as_bytes()).map(|usage| usage.map(|usage| usage.prompt_tokens));
+        assert_eq!(counts(r#"{"usage":{"prompt_tokens":7}}"#).ok(), Some(Some(7)));
+        assert_eq!(counts(r#"{"usage":{"prompt_tokens":7,"prompt_tokens_details":{}}}"#).ok(), Some(Some(7)));
+        for without in ["{}", r#"{"usage":null}"#, r#"{"usage":"none"}"#, r#"{"usage":{"prompt_tokens":-1}}"#]
+        {
+            assert_eq!(counts(without).ok(), Some(None), "{without}");
         }
-    })
-    .boxed()
-}
-
-async fn next_piece(reading: &mut Reading, idle_timeout: Duration) -> Result<Option<Piece>, ApiError> {
-    loop {
-        if let Some(payload) = reading.ready.pop_front() {
-            if payload == sse::DONE.as_bytes() {
-                // What may still come is the connection's end; reading it gives the connection back to its pool.
-                let _ = tokio::time::timeout(Duration::from_millis(100), reading.body.frame()).await;
-                return Ok(None);
-            }
-            return classify(payload.into()).map(Some);
+        for broken in ["", "<html>", "7", r#"{"usage":{}"#, "data: {}"] {
+            assert!(counts(broken).is_err(), "{broken}");
         }
-        let frame = tokio::time::timeout(idle_timeout, reading.body.frame()).await;
-        let frame = frame.map_err(|_| ApiError::new(ErrorCode::Timeout, "the worker fell silent"))?;
-        let data = match frame {
-            Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
-            Some(Err(_)) | None => {
-                let message = "the worker broke off in the middle of this answer; send the request again";
-                return Err(ApiError::new(ErrorCode::BadGateway, message));
-            }
-        };
-        let events = reading.reader.push(&data);
-        let too_long = |_| ApiError::new(ErrorCode::BadGateway, "the worker sent an event that is too long");
-        reading.ready.extend(events.map_err(too_long)?);
     }
-}
 
-/// As much of a chunk as the gateway needs to know.
-#[derive(Deserialize)]
-struct Peek<'a> {
-    #[serde(borrow)]
-    choices: Option<Vec<PeekChoice<'a>>>,
-    usage: Option<protocol::Usage>,
-    error: Option<protocol::ErrorFields>,
-}
-
-#[derive(Deserialize)]
-struct PeekChoice<'a> {
-    #[serde(borrow)]
-    delta: Option<PeekDelta<'a>>,
-    #[serde(borrow)]
-    text: Option<std::borrow::Cow<'a, str>>,
-}
-
-#[derive(Deserialize)]
-struct PeekDelta<'a> {
-    #[serde(borrow)]
-    content: Option<std::borrow::Cow<'a, str>>,
-}
-
-/// Tells a chunk from token counts and from an error in mid-stream, which ends the stream.
-fn classify(payload: Bytes) -> Result<Piece, ApiError> {
-    let peek: Peek<'_> = serde_json::from_slice(&payload).map_err(|error| {
-        tracing::warn!(%error, "a worker sent an event that is no chunk");
-        ApiError::new(ErrorCode::BadGateway, "the worker sent an event that cannot be understood")
-    })?;
-    if let Some(error) = peek.error {
-        return Err(ApiError::new(ErrorCode::BadGateway, error.message));
+    #[test]
+    fn error_bodies_of_any_openai_compatible_server_are_known() {
+        assert!(is_error_json(br#"{"error":{"message":"m","type":"t","param":null,"code":400}}"#));
+        assert!(is_error_json(br#"{"error":{"message":"m \"quoted\""}}"#));
+        assert!(!is_error_json(br#"{"error":"m"}"#));
+        assert!(!is_error_json(b"<html>"));
     }
-    let choices = peek.choices.unwrap_or_default();
-    if choices.is_empty() && peek.usage.is_some() {
-        return Ok(Piece::Usage { usage: peek.usage, payload });
-    }
-    let has_text = choices.iter().any(|choice| {
-        let content = choice.delta.as_ref().and_then(|delta| delta.content.as_ref());
-        content.or(choice.text.as_ref()).is_some_and(|text| !text.is_empty())
-    });
-    Ok(Piece::Chunk { has_text, payload })
 }
