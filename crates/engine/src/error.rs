@@ -39,6 +39,8 @@ pub enum EngineError {
 
 impl EngineError {
     pub(crate) fn load(path: &std::path::Path, reason: impl ToString) -> Self {
-        Self::Load { path: path.display().to_string(), reason: reason.to_string() }
+        // candle adds a backtrace on further lines where the environment asks for one.
+        let reason = reason.to_string().lines().next().unwrap_or_default().to_owned();
+        Self::Load { path: path.display().to_string(), reason }
     }
 }

@@ -152,11 +152,13 @@ impl StepLoop {
         let tokens: Vec<(SequenceId, u32)> =
             sampled.iter().map(|(id, sampled)| (*id, sampled.token)).collect();
         self.scheduler.commit(plan.step, &tokens);
-        for (id, sampled) in sampled {
-            self.deliver(id, sampled);
-        }
+        let ended: Vec<_> = sampled.into_iter().filter_map(|(id, sampled)| self.deliver(id, sampled)).collect();
         let stats = self.scheduler.stats();
         self.shared.publish(stats);
+        // Told last: a client that asks again at once finds its place free and the load without it.
+        for (events, ended) in ended {
+            let _ = events.try_send(Event::Ended(ended));
+        }
         (self.observer)(&StepReport {
             num_tokens: plan.num_tokens(),
             num_sequences: plan.sequences.len(),
@@ -209,15 +211,13 @@ impl StepLoop {
         sampled
     }
 
-    /// Tells a request about its token, and ends it if that was the last.
-    fn deliver(&mut self, id: SequenceId, sampled: Sampled) {
-        let Some(active) = self.active.get_mut(&id) else { return };
-        let ended = active.take_token(sampled, &self.tokenizer);
-        if let Some(ended) = ended {
-            let _ = active.events.try_send(Event::Ended(ended));
-            self.active.remove(&id);
-            self.scheduler.remove(id);
-        }
+    /// Tells a request about its token. If that was the last, gives up its blocks and its place, and returns what is
+    /// to be told.
+    fn deliver(&mut self, id: SequenceId, sampled: Sampled) -> Option<(mpsc::Sender<Event>, Ended)> {
+        let ended = self.active.get_mut(&id)?.take_token(sampled, &self.tokenizer)?;
+        let Active { events, .. } = self.active.remove(&id)?;
+        self.scheduler.remove(id);
+        Some((events, ended))
     }
 
     /// Tells everyone, now and as long as there are handles, that there will be no answer.
