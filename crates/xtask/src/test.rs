@@ -42,18 +42,36 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         // Tells a test that a missing server is a failure and not a reason to pass it over.
         environment.push(("TENK_TEST_SERVERS", "1".into()));
     }
-    println!("xtask: cargo build -p cli");
-    let built =
-        cargo().args(["build", "-p", "cli"]).current_dir(&root).status().context("cargo did not start")?;
-    ensure!(built.success(), "the build failed, so no test was run");
+    let cargo_args = test_args(args);
+    run_cargo(&root, &build_args(&cargo_args), &[])?;
     let tenk = target.join("debug").join("tenk");
     environment.push(("TENK_TEST_MODEL", fetch_model(&tenk)?));
     environment.push(("TENK_BIN", tenk));
 
-    let cargo_args = test_args(args);
+    run_cargo(&root, &cargo_args, &environment)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_cargo(root: &Path, cargo_args: &[String], environment: &[(&str, PathBuf)]) -> Result<()> {
     println!("xtask: cargo {}", cargo_args.join(" "));
-    let tested = cargo().args(&cargo_args).envs(environment).current_dir(&root).status()?;
-    Ok(if tested.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let environment = environment.iter().map(|(name, value)| (name, value));
+    let mut command = cargo();
+    let ended = command.args(cargo_args).envs(environment).current_dir(root).status();
+    ensure!(ended.context("cargo did not start")?.success(), "`cargo {}` failed", cargo_args.join(" "));
+    Ok(())
+}
+
+/// Builds the tests and, with them, the binary. Building the binary alone would select other features of shared
+/// dependencies, and compile them twice.
+fn build_args(test_args: &[String]) -> Vec<String> {
+    if !test_args.contains(&"--workspace".to_owned()) {
+        return ["build", "-p", "cli"].map(str::to_owned).to_vec();
+    }
+    let of_cargo = test_args.iter().take_while(|argument| *argument != "--").cloned();
+    of_cargo
+        .filter(|argument| argument.starts_with('-') || argument == "test")
+        .chain(["--no-run".into()])
+        .collect()
 }
 
 /// The real model, which the tests of numerics and of the whole path answer with. Shows its progress.
@@ -79,7 +97,7 @@ fn test_args(args: &Args) -> Vec<String> {
     if !picks_packages {
         all.push("--workspace".to_owned());
         if args.fast {
-            all.extend(["--exclude".to_owned(), "tests".to_owned()]);
+            all.push("--exclude=tests".to_owned());
         }
     }
     all.extend_from_slice(&args.cargo_args);
@@ -107,9 +125,19 @@ mod tests {
     fn cargo_gets_the_whole_workspace_unless_packages_are_picked() {
         assert_eq!(cargo_args(""), "test --workspace");
         assert_eq!(cargo_args("--yes"), "test --workspace");
-        assert_eq!(cargo_args("--fast"), "test --workspace --exclude tests");
+        assert_eq!(cargo_args("--fast"), "test --workspace --exclude=tests");
         assert_eq!(cargo_args("--fast -p gateway"), "test -p gateway");
         assert_eq!(cargo_args("--package=gateway retry"), "test --package=gateway retry");
+    }
+
+    #[test]
+    fn the_binary_is_built_with_the_tests_unless_packages_are_picked() {
+        let build = |line: &str| {
+            build_args(&cargo_args(line).split(' ').map(str::to_owned).collect::<Vec<_>>()).join(" ")
+        };
+        assert_eq!(build(""), "test --workspace --no-run");
+        assert_eq!(build("--no-fail-fast kill -- --nocapture"), "test --workspace --no-fail-fast --no-run");
+        assert_eq!(build("-p gateway retry"), "build -p cli");
     }
 
     #[test]
