@@ -125,7 +125,7 @@ pub(crate) struct WorkerArgs {
 pub(crate) enum ModelCommand {
     /// Fetch a model, or make sure that it is there
     Pull {
-        /// A name from `tenk model list`, or hf:OWNER/REPO[/FILE.gguf][@REVISION]
+        /// A name from `tenk model list`, or hf:OWNER/REPO; /FILE.gguf and @REVISION may follow
         model: String,
         #[command(flatten)]
         common: CommonArgs,

@@ -152,7 +152,8 @@ impl StepLoop {
         let tokens: Vec<(SequenceId, u32)> =
             sampled.iter().map(|(id, sampled)| (*id, sampled.token)).collect();
         self.scheduler.commit(plan.step, &tokens);
-        let ended: Vec<_> = sampled.into_iter().filter_map(|(id, sampled)| self.deliver(id, sampled)).collect();
+        let ended: Vec<_> =
+            sampled.into_iter().filter_map(|(id, sampled)| self.deliver(id, sampled)).collect();
         let stats = self.scheduler.stats();
         self.shared.publish(stats);
         // Told last: a client that asks again at once finds its place free and the load without it.

@@ -1,6 +1,6 @@
 //! The front door: authenticates, answers from the cache, balances over workers, and passes bytes through.
 //!
-//! The order in which a request goes through the layers is one list, in [`stack`]. Workers are asked over OpenAI's
+//! The order in which a request goes through the layers is one list, in `stack.rs`. Workers are asked over OpenAI's
 //! HTTP API, so that any server of it can stand where ours does. The gateway must not know tensors or tokens.
 
 mod call;

@@ -86,7 +86,10 @@ impl Workers {
     }
 
     async fn end(mut self) -> Result<()> {
-        self.stop.into_iter().for_each(|stop| drop(stop.send(())));
+        for stop in self.stop {
+            // A worker that has ended already needs no telling.
+            let _ = stop.send(());
+        }
         while let Some(ended) = self.serving.join_next().await {
             ended.context("a worker broke off")??;
         }
