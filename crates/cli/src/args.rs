@@ -3,21 +3,27 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args as ClapArgs, Parser, Subcommand};
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+use crate::config::Role;
 
 /// Serve language models: a gateway that answers OpenAI's API, workers that run the model, and tools around them.
 #[derive(Debug, Parser)]
 #[command(
+    name = "tenk",
     version,
     max_term_width = 110,
     after_help = "\
 Start here:
-  tenk up                                  a gateway and two workers on this machine, with the default model
-  tenk model list                          what is installed and what can be pulled
+  tenk up              a gateway and two workers on this machine
+  tenk model list      what is installed and what can be pulled
   tenk loadtest run --target http://127.0.0.1:8080 --users 8
 
-Every setting of a configuration file can also be an environment variable: TENK_GATEWAY__LISTEN sets `listen` in
-[gateway]. Flags win over variables, variables over the file; `tenk config show` prints the result."
+Every setting of a configuration file can also be an environment variable:
+TENK_GATEWAY__LISTEN sets `listen` in [gateway]. Variables win over the file,
+flags over both; `tenk config show` prints the result.
+TENK_LOG=debug logs more, TENK_CACHE_DIR says where models are kept,
+HF_ENDPOINT and HF_TOKEN are used where models come from Hugging Face."
 )]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -33,31 +39,62 @@ pub(crate) enum Command {
     /// Start a worker alone
     Worker(WorkerArgs),
     /// Pull, list, inspect and quantize models
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  tenk model list")]
     Model(ModelCommand),
     /// Make API keys
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  tenk key new --tenant alice")]
     Key(KeyCommand),
     /// Show and check the configuration
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  tenk config show")]
     Config(ConfigCommand),
     /// Load a server and report what it did
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Example:\n  tenk loadtest run --target http://127.0.0.1:8080 --users 8"
+    )]
     Loadtest(LoadtestCommand),
+}
+
+/// Where settings come from.
+#[derive(Clone, Debug, Default, ClapArgs)]
+pub(crate) struct ConfigArgs {
+    /// A TOML file with one section a part; `tenk config show` prints one with every default
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
 }
 
 /// What every role takes.
 #[derive(Clone, Debug, Default, ClapArgs)]
-pub(crate) struct CommonArgs {
-    /// A TOML file with one section a part; `tenk config show` prints one with every default
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
-    /// How log lines look: text or json
+pub(crate) struct RoleArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+    /// How log lines look
     #[arg(long, value_name = "FORMAT")]
-    pub(crate) log_format: Option<String>,
-    /// Threads that compute; all cores unless given
-    #[arg(long, value_name = "N")]
-    pub(crate) threads: Option<usize>,
+    pub(crate) log_format: Option<LogFormat>,
+}
+
+/// Plain lines for people, or one JSON object a line.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+impl From<LogFormat> for telemetry::LogFormat {
+    fn from(format: LogFormat) -> Self {
+        match format {
+            LogFormat::Text => Self::Text,
+            LogFormat::Json => Self::Json,
+        }
+    }
+}
+
+/// What roles that compute take.
+#[derive(Clone, Debug, Default, ClapArgs)]
+pub(crate) struct ComputeArgs {
+    /// Threads that compute; one for each core unless given
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub(crate) threads: Option<u16>,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -65,10 +102,18 @@ pub(crate) struct CommonArgs {
 Examples:
   tenk up
   tenk up --workers 4 --redis redis://127.0.0.1:6379
-  tenk up --model ./my-model.gguf --listen 127.0.0.1:9000")]
+  tenk up --model ./my-model.gguf --listen 127.0.0.1:9000
+  tenk up --model smollm2-135m-instruct --model ./other.gguf
+
+Requests call a model by its name in `tenk model list`, by OWNER/REPO if it is
+from Hugging Face, and by its file's name without .gguf if it is a path: here
+`other`. The workers listen on free ports of this machine, for the gateway
+alone. Ctrl-C lets requests under way finish; a second one ends at once.")]
 pub(crate) struct UpArgs {
     #[command(flatten)]
-    pub(crate) common: CommonArgs,
+    pub(crate) role: RoleArgs,
+    #[command(flatten)]
+    pub(crate) compute: ComputeArgs,
     /// Workers for each model
     #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) workers: u16,
@@ -87,14 +132,17 @@ pub(crate) struct UpArgs {
 #[command(after_help = "\
 Examples:
   tenk gateway --worker http://127.0.0.1:8081 --worker http://127.0.0.1:8082
-  tenk gateway --listen 0.0.0.0:8080 --config gateway.toml      (off loopback it needs [[gateway.keys]])")]
+  tenk gateway --listen 0.0.0.0:8080 --config gateway.toml
+
+Where others can reach it, it wants API keys: `tenk key new` makes one and
+prints what gateway.toml needs. Any server of OpenAI's API can be a worker.")]
 pub(crate) struct GatewayArgs {
     #[command(flatten)]
-    pub(crate) common: CommonArgs,
+    pub(crate) role: RoleArgs,
     /// Where to listen [default: 127.0.0.1:8080]; port 0 takes a free one
     #[arg(long, value_name = "ADDR")]
     pub(crate) listen: Option<SocketAddr>,
-    /// A worker's address; may be given several times. Any server of OpenAI's API will do
+    /// A worker's address; may be given several times, and adds to `workers` in [gateway]
     #[arg(long, value_name = "URL")]
     pub(crate) worker: Vec<String>,
     /// Share the response cache through this Redis
@@ -106,10 +154,17 @@ pub(crate) struct GatewayArgs {
 #[command(after_help = "\
 Examples:
   tenk worker --model smollm2-135m-instruct --listen 127.0.0.1:8081
-  tenk worker --model ./my-model.gguf --served-model-name mine")]
+  tenk worker --model ./my-model.gguf --served-model-name mine
+  tenk gateway --worker http://127.0.0.1:8081      puts a gateway in front
+
+Unless --served-model-name is given, requests call a model by its name in
+`tenk model list`, by OWNER/REPO if it is from Hugging Face, and by its file's
+name without .gguf if it is a path: `./my-model.gguf` is `my-model`.")]
 pub(crate) struct WorkerArgs {
     #[command(flatten)]
-    pub(crate) common: CommonArgs,
+    pub(crate) role: RoleArgs,
+    #[command(flatten)]
+    pub(crate) compute: ComputeArgs,
     /// Where to listen [default: 127.0.0.1:8081]; port 0 takes a free one
     #[arg(long, value_name = "ADDR")]
     pub(crate) listen: Option<SocketAddr>,
@@ -124,18 +179,35 @@ pub(crate) struct WorkerArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ModelCommand {
     /// Fetch a model, or make sure that it is there
+    #[command(after_help = "\
+Examples:
+  tenk model pull smollm2-135m-instruct
+  tenk model pull hf:Qwen/Qwen3-0.6B-GGUF/Qwen3-0.6B-Q8_0.gguf
+
+The path goes to standard output. A download that broke off goes on where it
+stopped. TENK_CACHE_DIR says where models are kept, HF_TOKEN opens private
+repositories, HF_ENDPOINT names a mirror.")]
     Pull {
-        /// A name from `tenk model list`, or hf:OWNER/REPO; /FILE.gguf and @REVISION may follow
+        /// A name from `tenk model list`, or hf:OWNER/REPO[/FILE.gguf][@REVISION]
         model: String,
         #[command(flatten)]
-        common: CommonArgs,
+        config: ConfigArgs,
     },
     /// List what is installed and what can be pulled
+    #[command(after_help = "\
+Example:
+  tenk model list
+
+A .gguf file put into a folder of its own beside the others is listed, too.")]
     List {
         #[command(flatten)]
-        common: CommonArgs,
+        config: ConfigArgs,
     },
     /// Print a model's shape, and what it takes to hold it
+    #[command(after_help = "\
+Examples:
+  tenk model inspect smollm2-135m-instruct
+  tenk model inspect --json ./my-model.gguf")]
     Inspect {
         /// A name or a path
         model: String,
@@ -143,9 +215,15 @@ pub(crate) enum ModelCommand {
         #[arg(long)]
         json: bool,
         #[command(flatten)]
-        common: CommonArgs,
+        config: ConfigArgs,
     },
     /// Write a GGUF model anew with its matrices in another type
+    #[command(after_help = "\
+Example:
+  tenk model quantize my-model.gguf my-model.q8_0.gguf --to q8_0
+
+The quality is never better than the input's. A matrix whose rows do not fit
+the type's blocks takes q8_0 or f16, and is named.")]
     Quantize {
         /// The .gguf file to read
         input: PathBuf,
@@ -163,6 +241,12 @@ pub(crate) enum ModelCommand {
 #[derive(Debug, Subcommand)]
 pub(crate) enum KeyCommand {
     /// Make a key for a tenant; it is printed once and kept nowhere
+    #[command(after_help = "\
+Example:
+  tenk key new --tenant alice
+
+The key goes to standard output; what the gateway's configuration needs, its
+SHA-256, goes to standard error.")]
     New {
         /// Who will hold it; keys of one tenant share caches
         #[arg(long, value_name = "NAME")]
@@ -173,19 +257,36 @@ pub(crate) enum KeyCommand {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
     /// Print every setting in force, as a configuration file
+    #[command(after_help = "\
+Examples:
+  tenk config show > tenk.toml
+  TENK_SCHEDULER__MAX_NUM_SEQS=64 tenk config show
+
+Secrets are shown as ***.")]
     Show {
         #[command(flatten)]
-        common: CommonArgs,
+        config: ConfigArgs,
     },
     /// Say whether the configuration is sound
+    #[command(after_help = "\
+Examples:
+  tenk config check --config tenk.toml
+  tenk config check --config worker.toml --role worker")]
     Check {
+        /// What is to start with it
+        #[arg(long, default_value = "up")]
+        role: Role,
         #[command(flatten)]
-        common: CommonArgs,
+        config: ConfigArgs,
     },
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum LoadtestCommand {
     /// A fixed number of users, each with one request in flight
+    #[command(after_help = "\
+Examples:
+  tenk loadtest run --target http://127.0.0.1:8080
+  tenk loadtest run --target http://127.0.0.1:8080 --users 32 --duration-s 30")]
     Run(Box<loadtest::RunArgs>),
 }

@@ -1,12 +1,13 @@
 //! The `tenk` binary: reads the configuration and composes the parts. It has no logic of its own.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is where a person is spoken to")]
+#![expect(clippy::print_stderr, reason = "this is where a person is spoken to")]
 
 mod args;
 mod commands;
 mod config;
 mod models;
 mod shutdown;
+mod voice;
 
 use std::process::ExitCode;
 
@@ -28,13 +29,56 @@ fn main() -> ExitCode {
     })
 }
 
-/// The chain of causes as one sentence, leaving out a cause whose text its parent repeats.
+/// The chain of causes as one line, leaving out a cause whose text its parent repeats.
 fn one_line(error: &anyhow::Error) -> String {
     let mut text = String::new();
-    for cause in error.chain().map(ToString::to_string) {
+    for cause in error.chain().map(|cause| without_backtrace(&cause.to_string())) {
         if !text.contains(&cause) {
             text = if text.is_empty() { cause } else { format!("{text}: {cause}") };
         }
     }
     text
+}
+
+/// candle writes its backtrace into its messages where RUST_BACKTRACE is set.
+fn without_backtrace(message: &str) -> String {
+    let is_frame = |line: &str| {
+        let line = line.trim_start();
+        let digits = line.trim_start_matches(|digit: char| digit.is_ascii_digit());
+        line.starts_with("at ") || (digits.len() < line.len() && digits.starts_with(": "))
+    };
+    let mut text = String::new();
+    for (index, line) in message.lines().enumerate() {
+        match line {
+            line if index == 0 => text.push_str(line.trim()),
+            line if line.starts_with(' ') && is_frame(line) => {}
+            // What came after the last frame goes on where the first line stopped.
+            line if line.starts_with(';') => text.push_str(line.trim_end()),
+            line if line.trim().is_empty() => {}
+            line => {
+                text.push(' ');
+                text.push_str(line.trim());
+            }
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_one_line_without_what_is_said_twice() {
+        let error = anyhow::anyhow!("the disk is full").context("a: the disk is full").context("b");
+        assert_eq!(one_line(&error), "b: a: the disk is full");
+    }
+
+    #[test]
+    fn a_backtrace_inside_a_message_is_left_out() {
+        let message = "cannot read x: bad magic\n   0: candle::bt\n  12: main\n             at /src/main.rs:1:2\n\
+            ; expected a .gguf file";
+        assert_eq!(without_backtrace(message), "cannot read x: bad magic; expected a .gguf file");
+        assert_eq!(without_backtrace("one\n  two 3: x\n"), "one two 3: x");
+    }
 }

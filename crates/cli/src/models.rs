@@ -1,14 +1,15 @@
 //! From a model's name to a model in memory.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use engine::{LoadOptions, LoadedModel};
-use model_store::{ModelRef, PullOptions, ResolvedModel, TerminalProgress};
+use model_store::{Error, ModelRef, Progress, PullOptions, ResolvedModel, Silent, TerminalProgress};
 
-use crate::config::Config;
+use crate::config::{Config, nearest};
+use crate::voice::Voice;
 
 /// Where models lie.
 pub(crate) fn cache_root(config: &Config) -> Result<PathBuf> {
@@ -18,33 +19,65 @@ pub(crate) fn cache_root(config: &Config) -> Result<PathBuf> {
     }
 }
 
-/// Finds a model, fetching it if it is not there.
-pub(crate) fn pull(config: &Config, name: &str) -> Result<ResolvedModel> {
-    let options = PullOptions {
-        config: config.model.fetch.clone(),
-        hub_token: std::env::var("HF_TOKEN").ok(),
-        ..PullOptions::new(cache_root(config)?)
-    };
-    Ok(model_store::pull(&ModelRef::parse(name)?, &options, &TerminalProgress::stderr())?)
+/// Finds a model that is there.
+pub(crate) fn find(config: &Config, name: &str) -> Result<ResolvedModel> {
+    let root = cache_root(config)?;
+    let found = ModelRef::parse(name).and_then(|reference| model_store::resolve(&root, &reference));
+    found.map_err(|error| with_nearest(error, &root))
 }
 
-/// Pulls and loads a model. Blocking, and takes seconds.
-pub(crate) fn load(config: &Config, name: &str, served_name: Option<&str>) -> Result<Arc<LoadedModel>> {
-    let resolved = pull(config, name)?;
-    let served_name = served_name.unwrap_or(&resolved.name).to_owned();
+/// Finds a model, fetching it if it is not there. Blocking, and may take minutes.
+pub(crate) fn pull(config: &Config, name: &str, voice: Voice) -> Result<ResolvedModel> {
+    let root = cache_root(config)?;
+    let options = PullOptions {
+        config: config.model.fetch.clone(),
+        hub_token: std::env::var("HF_TOKEN").ok().filter(|token| !token.is_empty()),
+        ..PullOptions::new(&root)
+    };
+    let terminal = TerminalProgress::stderr();
+    let progress: &dyn Progress = match voice {
+        Voice::Plain => &terminal,
+        Voice::Log => &Silent,
+    };
+    let pulled =
+        ModelRef::parse(name).and_then(|reference| model_store::pull(&reference, &options, progress));
+    pulled.map_err(|error| with_nearest(error, &root))
+}
+
+/// Adds the name that was probably meant.
+fn with_nearest(error: Error, root: &Path) -> anyhow::Error {
+    let Error::UnknownModel { name, .. } = &error else { return error.into() };
+    let known = model_store::list(root).unwrap_or_default();
+    let known: Vec<&str> = known.iter().map(|model| model.reference.as_str()).collect();
+    match nearest(name, &known) {
+        Some(right) => anyhow!(
+            "model `{name}` is unknown; did you mean `{right}`? A path or hf:OWNER/REPO will do, too, and \
+             `tenk model list` shows all names"
+        ),
+        None => error.into(),
+    }
+}
+
+/// Loads a model. Blocking, and takes seconds.
+pub(crate) fn load(
+    config: &Config,
+    model: &ResolvedModel,
+    served_name: &str,
+    voice: Voice,
+) -> Result<Arc<LoadedModel>> {
     let started = Instant::now();
-    eprintln!("loading {served_name} ({})", megabytes(resolved.size_bytes));
-    let version = model_store::version_of(&resolved.path)?;
-    let options = LoadOptions { name: served_name.clone(), version, config: config.engine.clone() };
-    let model = LoadedModel::load(&resolved.path, options)
-        .with_context(|| format!("`{served_name}` cannot be served; choose another with --model"))?;
-    eprintln!(
+    voice.say(&format!("loading {served_name} ({})", megabytes(model.size_bytes)));
+    let version = model_store::version_of(&model.path)?;
+    let options = LoadOptions { name: served_name.to_owned(), version, config: config.engine.clone() };
+    let loaded = LoadedModel::load(&model.path, options)
+        .with_context(|| format!("`{served_name}` cannot be served, choose another with --model"))?;
+    voice.say(&format!(
         "loaded {served_name} version {} in {:.1} s, context {} tokens",
-        model.version(),
+        loaded.version(),
         started.elapsed().as_secs_f64(),
-        model.max_model_len()
-    );
-    Ok(Arc::new(model))
+        loaded.max_model_len()
+    ));
+    Ok(Arc::new(loaded))
 }
 
 /// Bytes for people.

@@ -3,13 +3,15 @@
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::voice::Voice;
+
 /// Resolves once someone asked this process to end.
 #[derive(Clone, Debug)]
 pub(crate) struct Shutdown(watch::Receiver<bool>);
 
 impl Shutdown {
     /// Listens for SIGINT and SIGTERM. A second one ends the process with the status that shells expect.
-    pub(crate) fn listen() -> anyhow::Result<Self> {
+    pub(crate) fn listen(voice: Voice) -> anyhow::Result<Self> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let (ask, asked) = watch::channel(false);
@@ -22,7 +24,7 @@ impl Shutdown {
                 if count > 1 {
                     std::process::exit(status);
                 }
-                eprintln!("ending: letting requests under way finish (again to end at once)");
+                voice.say("ending: letting requests under way finish (again to end at once)");
                 let _ = ask.send(true);
             }
         });

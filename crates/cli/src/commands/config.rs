@@ -4,19 +4,20 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
+use super::print;
 use crate::args::ConfigCommand;
 use crate::config::{Config, Role};
 
 pub(super) fn run(command: &ConfigCommand) -> Result<ExitCode> {
     match command {
-        ConfigCommand::Show { common } => {
-            let config = Config::load(common)?;
-            print!("{}", config.show()?);
+        ConfigCommand::Show { config } => {
+            let config = Config::load(config.config.as_deref())?;
+            print(&config.show()?)?;
             config.validate(Role::Up)?;
         }
-        ConfigCommand::Check { common } => {
-            Config::load(common)?.validate(Role::Up)?;
-            println!("the configuration is sound");
+        ConfigCommand::Check { role, config } => {
+            Config::load(config.config.as_deref())?.validate(*role)?;
+            print("the configuration is sound\n")?;
         }
     }
     Ok(ExitCode::SUCCESS)

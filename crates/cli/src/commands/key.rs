@@ -6,19 +6,20 @@ use anyhow::{Result, ensure};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use super::print;
 use crate::args::KeyCommand;
 
 pub(super) fn run(KeyCommand::New { tenant }: &KeyCommand) -> Result<ExitCode> {
     let plain = tenant.chars().all(|letter| letter.is_ascii_alphanumeric() || "-_.".contains(letter));
     ensure!(
         plain && (1..=64).contains(&tenant.len()),
-        "a tenant has 1 to 64 letters, digits, '-', '_' or '.'"
+        "the tenant `{tenant}` must have 1 to 64 letters, digits, '-', '_' or '.'; choose another with --tenant"
     );
     // Two random UUIDs hold 244 random bits.
     let random = [Uuid::new_v4(), Uuid::new_v4()].map(Uuid::into_bytes).concat();
     let key = format!("tenk-{}", hex::encode(random));
     // Alone on standard output, for scripts.
-    println!("{key}");
+    print(&format!("{key}\n"))?;
     eprintln!("\nThat is the key; it is not shown again. Add this to the gateway's configuration:\n");
     eprintln!(
         "[[gateway.keys]]\ntenant = \"{tenant}\"\nsha256 = \"{}\"",

@@ -7,17 +7,16 @@ mod model;
 mod up;
 mod worker;
 
+use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use engine::LoadedModel;
 
-use crate::args::{Args, Command, CommonArgs, LoadtestCommand};
+use crate::args::{Args, Command, ComputeArgs, LoadtestCommand, RoleArgs};
 use crate::config::{Config, Role};
-use crate::models;
 use crate::shutdown::Shutdown;
+use crate::voice::Voice;
 
 /// Does what was asked.
 pub(crate) async fn run(args: Args) -> Result<ExitCode> {
@@ -32,17 +31,24 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     }
 }
 
-/// The configuration with the flags over it, checked for the role, logging started and threads counted.
-fn set_up(common: &CommonArgs, role: Role, flags: impl FnOnce(&mut Config)) -> Result<Config> {
-    let mut config = Config::load(common)?;
-    flags(&mut config);
+/// The configuration with the flags over it, checked for the role, and logging started.
+fn set_up(args: &RoleArgs, role: Role, flags: impl FnOnce(&mut Config)) -> Result<(Config, Voice)> {
+    let config = Config::load(args.config.config.as_deref())?.with_flags(|config| {
+        config.log.format = args.log_format.map_or(config.log.format, Into::into);
+        flags(config);
+    })?;
     config.validate(role)?;
     telemetry::init(&config.log)?;
-    if let Some(threads) = common.threads {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
-        pool.build_global().context("the threads that compute cannot be started")?;
-    }
-    Ok(config)
+    let voice = Voice::of(&config.log);
+    Ok((config, voice))
+}
+
+/// Says how many threads compute, before the first does.
+fn set_threads(args: &ComputeArgs) -> Result<()> {
+    let Some(threads) = args.threads else { return Ok(()) };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into());
+    pool.build_global()
+        .with_context(|| format!("{threads} threads cannot be started, give fewer with --threads"))
 }
 
 /// Whether an address can be listened on, before the work of loading a model.
@@ -50,17 +56,22 @@ fn try_listen(address: SocketAddr) -> std::io::Result<()> {
     TcpListener::bind(address).map(drop)
 }
 
-/// Loads a model beside the runtime; `None` if the process was asked to end meanwhile.
-async fn load(
-    config: &Config,
-    name: String,
-    served_name: Option<String>,
+/// Does what blocks beside the runtime; `None` if the process was asked to end meanwhile.
+async fn unless_ended<T: Send + 'static>(
     shutdown: &Shutdown,
-) -> Result<Option<Arc<LoadedModel>>> {
-    let config = config.clone();
-    let loading = tokio::task::spawn_blocking(move || models::load(&config, &name, served_name.as_deref()));
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<Option<T>> {
     tokio::select! {
-        loaded = loading => loaded.context("loading broke off")?.map(Some),
+        done = tokio::task::spawn_blocking(work) => done.context("loading broke off")?.map(Some),
         () = shutdown.clone().wait() => Ok(None),
+    }
+}
+
+/// Writes to standard output. A reader that has seen enough, such as `head`, is no error.
+fn print(text: &str) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot write the output"),
+        _ => Ok(()),
     }
 }

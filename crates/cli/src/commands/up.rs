@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use gateway::{Gateway, GatewayError};
+use model_store::ResolvedModel;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use worker::{Worker, WorkerError, WorkerModel};
@@ -13,34 +14,40 @@ use worker::{Worker, WorkerError, WorkerModel};
 use crate::args::UpArgs;
 use crate::commands;
 use crate::config::{Config, Role};
+use crate::models;
 use crate::shutdown::Shutdown;
+use crate::voice::Voice;
 
 /// How long the workers may take to answer their first probe.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(super) async fn run(args: UpArgs) -> Result<ExitCode> {
     let started = Instant::now();
-    let mut config = commands::set_up(&args.common, Role::Up, |config| {
+    let (mut config, voice) = commands::set_up(&args.role, Role::Up, |config| {
         config.gateway.listen = args.listen.unwrap_or(config.gateway.listen);
         config.response_cache.redis_url = args.redis.or(config.response_cache.redis_url.take());
         // People are spoken to on the terminal; the log is for what is wrong.
-        config.log.filter = std::env::var("TENK_LOG").unwrap_or_else(|_| "warn".into());
+        if !config.is_given("log.filter") {
+            config.log.filter = "warn".into();
+        }
     })?;
-    let shutdown = Shutdown::listen()?;
+    commands::set_threads(&args.compute)?;
+    let shutdown = Shutdown::listen(voice)?;
     let address = config.gateway.listen;
     commands::try_listen(address).map_err(|source| GatewayError::Listen { address, source })?;
 
     let names = if args.model.is_empty() { vec![config.model.name.clone()] } else { args.model };
+    let finding = config.clone();
+    let found = commands::unless_ended(&shutdown, move || find(&finding, &names, voice));
+    let Some(found) = found.await? else { return Ok(ExitCode::SUCCESS) };
+    let served: Vec<String> = found.iter().map(|model| model.name.clone()).collect();
     let mut workers = Workers::default();
-    let mut served = Vec::new();
-    for name in names {
-        let Some(model) = commands::load(&config, name, None, &shutdown).await? else {
+    for model in found {
+        let loading = config.clone();
+        let load = move || models::load(&loading, &model, &model.name, voice);
+        let Some(model) = commands::unless_ended(&shutdown, load).await? else {
             return Ok(ExitCode::SUCCESS);
         };
-        if served.contains(&model.name().to_owned()) {
-            bail!("two models are called `{}`; rename one of the files", model.name());
-        }
-        served.push(model.name().to_owned());
         for _ in 0..args.workers {
             let model = WorkerModel { model: model.clone(), scheduler: config.scheduler.clone() };
             config.gateway.workers.push(workers.start(&config, model).await?);
@@ -49,18 +56,39 @@ pub(super) async fn run(args: UpArgs) -> Result<ExitCode> {
 
     let gateway = Gateway::bind(super::gateway::parts(&config)).await?;
     let address = gateway.address();
-    if !gateway.wait_ready(READY_TIMEOUT).await {
-        bail!(
-            "the workers did not get ready within {} s; set TENK_LOG=info to see why",
-            READY_TIMEOUT.as_secs()
-        );
+    super::gateway::announce(&gateway, voice);
+    let ready = tokio::select! {
+        ready = gateway.wait_ready(READY_TIMEOUT) => ready,
+        () = shutdown.clone().wait() => return Ok(ExitCode::SUCCESS),
+    };
+    if !ready {
+        let waited_s = READY_TIMEOUT.as_secs();
+        bail!("the workers did not get ready within {waited_s} s; set TENK_LOG=info to see why");
     }
-    super::gateway::watch_redis(&gateway);
-    welcome(address, &config, &served, started.elapsed());
+    commands::print(&welcome(address, &config, &served, started.elapsed()))?;
     // The gateway first: its streams come from the workers.
     gateway.serve(shutdown.wait()).await?;
     workers.end().await?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The models under the names that requests will use.
+fn find(config: &Config, names: &[String], voice: Voice) -> Result<Vec<ResolvedModel>> {
+    let mut found: Vec<ResolvedModel> = Vec::with_capacity(names.len());
+    for name in names {
+        let mut model = models::pull(config, name, voice)?;
+        if let Some(served_name) = &config.model.served_name {
+            if names.len() > 1 {
+                bail!("`model.served_name` names one model, but there are {}; leave it out", names.len());
+            }
+            model.name.clone_from(served_name);
+        }
+        if found.iter().any(|other| other.name == model.name) {
+            bail!("two models are called `{}`; rename one of the files", model.name);
+        }
+        found.push(model);
+    }
+    Ok(found)
 }
 
 /// The workers of this process.
@@ -71,11 +99,9 @@ struct Workers {
 }
 
 impl Workers {
-    /// On a free loopback port, whatever `[worker]` says: here workers are the gateway's alone. Returns the address.
+    /// Starts one more and returns its address.
     async fn start(&mut self, config: &Config, model: WorkerModel) -> Result<String> {
-        let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-        let api_key = config.gateway.worker_api_key.clone();
-        let worker = Worker::bind(worker::Config { listen, api_key, ..config.worker.clone() }, model).await?;
+        let worker = Worker::bind(config.embedded_worker(), model).await?;
         let address = format!("http://{}", worker.address());
         let (stop, stopped) = oneshot::channel::<()>();
         self.stop.push(stop);
@@ -87,7 +113,6 @@ impl Workers {
 
     async fn end(mut self) -> Result<()> {
         for stop in self.stop {
-            // A worker that has ended already needs no telling.
             let _ = stop.send(());
         }
         while let Some(ended) = self.serving.join_next().await {
@@ -97,35 +122,49 @@ impl Workers {
     }
 }
 
-fn welcome(address: SocketAddr, config: &Config, models: &[String], took: Duration) {
+/// What to open, what to try, and what comes back.
+fn welcome(address: SocketAddr, config: &Config, models: &[String], took: Duration) -> String {
     let base = format!("http://{address}");
-    let (workers, model) = (&config.gateway.workers, &models[0]);
+    let workers = &config.gateway.workers;
     let key = if config.gateway.keys.is_empty() { "" } else { " -H 'Authorization: Bearer YOUR_KEY'" };
-    println!(
-        "tenk is up after {:.1} s: {} workers, serving {}",
-        took.as_secs_f64(),
-        workers.len(),
-        models.join(", ")
+    let metrics: String = workers.iter().map(|worker| format!("  {worker}/metrics\n")).collect();
+    format!(
+        "tenk is up after {took:.1} s: {workers}, serving {models}
+
+  {base}/v1        OpenAI's API: give it to any client as base URL
+  {base}/metrics   the gateway's metrics; each worker has its own:
+{metrics}
+Try it:
+  curl -i {base}/v1/chat/completions{key} -d {body}
+
+It answers {{\"choices\":[{{\"message\":{{\"role\":\"assistant\",\"content\":\"…\"}},\"finish_reason\":\"stop\"}}],\"usage\":{{…}}}}.
+Ask twice: the second answer says `x-tenk-cache: hit`. With \"stream\":true tokens come one by one.
+Ctrl-C ends it.
+",
+        took = took.as_secs_f64(),
+        workers = if workers.len() == 1 { "1 worker".to_owned() } else { format!("{} workers", workers.len()) },
+        body = body_for_shell(&models[0]),
+        models = models.join(", "),
+    )
+}
+
+/// A chat for this model, as one word of a shell's command line.
+fn body_for_shell(model: &str) -> String {
+    let model = serde_json::Value::from(model);
+    let body = format!(
+        "{{\"model\":{model},\"temperature\":0,\"messages\":[{{\"role\":\"user\",\
+         \"content\":\"What is the capital of France?\"}}]}}"
     );
-    println!();
-    println!("  {base}/v1        OpenAI's API: give it to any client as base URL");
-    println!("  {base}/metrics   the gateway's metrics; each worker has its own:");
-    for worker in workers {
-        println!("  {worker}/metrics");
+    format!("'{}'", body.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quote_in_a_models_name_stays_inside_the_shells_word() {
+        let body = body_for_shell("it's \"mine\"");
+        assert!(body.starts_with(r#"'{"model":"it'\''s \"mine\"","#) && body.ends_with('\''), "{body}");
     }
-    println!();
-    println!("Try it:");
-    println!(
-        "  curl -i {base}/v1/chat/completions{key} -d '{{\"model\":\"{model}\",\"temperature\":0,\
-         \"messages\":[{{\"role\":\"user\",\"content\":\"What is the capital of France?\"}}]}}'"
-    );
-    println!();
-    println!(
-        "It answers {{\"choices\":[{{\"message\":{{\"role\":\"assistant\",\"content\":\"…\"}},\
-         \"finish_reason\":\"stop\"}}],\"usage\":{{…}}}}."
-    );
-    println!(
-        "Ask twice: the second answer says `x-tenk-cache: hit`. With \"stream\":true tokens come one by one."
-    );
-    println!("Ctrl-C ends it.");
 }

@@ -1,28 +1,49 @@
-//! From a file's text to a table, every mistake with its line.
+//! From a file to a table, every mistake with its line.
 
-use anyhow::{Result, anyhow};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use anyhow::{Result, anyhow, ensure};
 
 use super::Config;
-use super::suggest::nearest;
+use super::explain::Wrong;
+use super::places::{Places, items};
 
-/// Parses a file and checks that it is a configuration. `name` is how messages call it.
-pub(super) fn parse(name: &str, text: &str) -> Result<toml::Table> {
-    if let Err(error) = toml::from_str::<Config>(text) {
-        let before = error.span().map_or("", |span| &text[..span.start.min(text.len())]);
-        let line = 1 + before.matches('\n').count();
-        return Err(anyhow!("{name}:{line}: {}", explain(error.message())));
-    }
-    Ok(toml::from_str(text)?)
+/// Far above any configuration, far below what would fill memory.
+const BYTES_MAX: u64 = 1 << 20;
+
+/// Reads a file and checks that it is a configuration.
+pub(super) fn read(path: &Path, places: &mut Places) -> Result<toml::Table> {
+    let name = path.display().to_string();
+    let mut text = String::new();
+    File::open(path)
+        .and_then(|file| file.take(BYTES_MAX + 1).read_to_string(&mut text))
+        .map_err(|error| anyhow!("{name} cannot be read: {error}; correct --config"))?;
+    ensure!(text.len() as u64 <= BYTES_MAX, "{name} is above {BYTES_MAX} bytes; correct --config");
+    parse(&name, &text, places)
 }
 
-/// serde's words for a wrong key are a list of all right ones; the nearest says more.
-pub(super) fn explain(message: &str) -> String {
-    let message = message.lines().next().unwrap_or(message);
-    let Some(rest) = message.strip_prefix("unknown field `") else { return message.to_owned() };
-    let Some((key, known)) = rest.split_once('`') else { return message.to_owned() };
-    let known: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
-    match nearest(key, &known) {
-        Some(right) => format!("unknown key `{key}`; did you mean `{right}`?"),
-        None => format!("unknown key `{key}`; known here are {}", known.join(", ")),
+/// `name` is how messages call the file.
+pub(super) fn parse(name: &str, text: &str, places: &mut Places) -> Result<toml::Table> {
+    let items = items(text);
+    let place = |offset| {
+        let before = text.get(..offset).unwrap_or_default();
+        format!("{name}:{}", 1 + before.matches('\n').count())
+    };
+    if let Err(error) = toml::from_str::<Config>(text) {
+        let span = error.span().unwrap_or_default();
+        // The innermost, which comes last.
+        let item = items.iter().rev().find(|item| item.key == span || item.value == span);
+        let wrong = Wrong {
+            setting: item.map_or("", |item| &item.setting),
+            section: item.map_or("", |item| &item.section),
+            found: text.get(span.clone()).unwrap_or_default(),
+        };
+        return Err(anyhow!("{}: {}", place(span.start), wrong.explain(error.message())));
     }
+    for item in &items {
+        places.set(&item.setting, place(item.key.start));
+    }
+    Ok(toml::from_str(text)?)
 }

@@ -2,18 +2,27 @@
 //! part owns its own.
 
 mod environment;
+mod explain;
 mod file;
+mod places;
 mod show;
 mod suggest;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use crate::args::CommonArgs;
+use self::places::Places;
+pub(crate) use self::suggest::nearest;
+
+const SECTIONS: [&str; 8] =
+    ["gateway", "worker", "model", "engine", "scheduler", "routing", "response_cache", "log"];
 
 /// Every setting there is.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -27,6 +36,8 @@ pub(crate) struct Config {
     pub(crate) routing: routing::Config,
     pub(crate) response_cache: response_cache::Config,
     pub(crate) log: telemetry::LogConfig,
+    #[serde(skip)]
+    places: Places,
 }
 
 /// Which model, and where models come from.
@@ -56,70 +67,132 @@ impl Default for ModelConfig {
     }
 }
 
-/// Whose sections must be sound for this process to start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Whose sections must be sound for a process to start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Role {
+    /// Everything in one process
     Up,
+    /// A gateway alone
     Gateway,
+    /// A worker alone
     Worker,
 }
 
 impl Config {
-    /// Reads the file that the flags name and the process's environment.
-    pub(crate) fn load(common: &CommonArgs) -> Result<Self> {
-        let mut table = match &common.config {
-            Some(path) => {
-                let text = std::fs::read_to_string(path)
-                    .with_context(|| format!("the configuration {} cannot be read", path.display()))?;
-                file::parse(&path.display().to_string(), &text)?
-            }
-            None => toml::Table::new(),
-        };
-        environment::apply(&mut table, std::env::vars())?;
+    /// Reads the file, if there is one, and the process's environment over it.
+    pub(crate) fn load(path: Option<&Path>) -> Result<Self> {
+        let mut places = Places::default();
+        let mut table = path.map_or_else(|| Ok(toml::Table::new()), |path| file::read(path, &mut places))?;
+        environment::apply(&mut table, &mut places, environment::variables())?;
         let mut config: Self = table.try_into().context("the configuration is wrong")?;
-        if let Ok(filter) = std::env::var("TENK_LOG") {
-            config.log.filter = filter;
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        if let Some(filter) = variable("TENK_LOG") {
+            config.log.filter = filter.to_string_lossy().into_owned();
+            places.set("log.filter", "TENK_LOG");
         }
-        if let Some(folder) = std::env::var_os("TENK_CACHE_DIR") {
+        if let Some(folder) = variable("TENK_CACHE_DIR") {
             config.model.cache_dir = Some(folder.into());
+            places.set("model.cache_dir", "TENK_CACHE_DIR");
         }
-        if let Ok(endpoint) = std::env::var("HF_ENDPOINT") {
-            config.model.fetch.hub_endpoint = endpoint;
+        if let Some(endpoint) = variable("HF_ENDPOINT") {
+            config.model.fetch.hub_endpoint = endpoint.to_string_lossy().into_owned();
+            places.set("model.fetch.hub_endpoint", "HF_ENDPOINT");
         }
-        if let Some(format) = &common.log_format {
-            config.log.format = serde_json::from_value(format.as_str().into())
-                .with_context(|| format!("--log-format is `{format}`, but must be text or json"))?;
-        }
-        Ok(config)
+        Ok(Self { places, ..config })
+    }
+
+    /// Puts flags over it.
+    pub(crate) fn with_flags(mut self, flags: impl FnOnce(&mut Self)) -> Result<Self> {
+        let before = toml::Value::try_from(&self)?;
+        flags(&mut self);
+        let after = toml::Value::try_from(&self)?;
+        // What a flag changed is no longer what the file or a variable said.
+        self.places.retain(|setting| at(&before, setting) == at(&after, setting));
+        Ok(self)
+    }
+
+    /// Whether the file or a variable set it.
+    pub(crate) fn is_given(&self, setting: &str) -> bool {
+        self.places.of(setting).is_some()
     }
 
     /// Asks each part that the role runs whether its section is sound.
     pub(crate) fn validate(&self, role: Role) -> Result<()> {
-        self.log.validate().context("[log]")?;
+        self.log.validate().map_err(|error| self.refused("log.filter", error.to_string()))?;
         if role != Role::Worker {
-            self.gateway.validate()?;
-            self.routing.validate().context("[routing]")?;
-            self.response_cache.validate().context("[response_cache]")?;
+            self.ask("gateway", self.gateway.validate())?;
+            self.ask("routing", self.routing.validate())?;
+            self.ask("response_cache", self.response_cache.validate())?;
         }
-        if role == Role::Gateway {
-            return Ok(());
+        match role {
+            Role::Gateway => return Ok(()),
+            Role::Worker => self.ask("worker", self.worker.validate())?,
+            Role::Up => {
+                let refused = |error: worker::ConfigError| {
+                    error.to_string().replace("worker.api_key", "gateway.worker_api_key")
+                };
+                self.ask("worker", self.embedded_worker().validate().map_err(refused))?;
+            }
         }
-        if role == Role::Worker {
-            self.worker.validate()?;
-        } else {
-            // Here the workers are on loopback, whatever their section says.
-            let listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-            worker::Config { listen, ..self.worker.clone() }.validate()?;
+        let refused = |error| match error {
+            model_store::Error::Config { key, reason } => format!("`{key}` {reason}"),
+            other => other.to_string(),
+        };
+        self.ask("model.fetch", self.model.fetch.validate().map_err(refused))?;
+        self.ask("engine", self.engine.validate())?;
+        let (tokens, block_size) = (self.engine.kv_cache_tokens, self.scheduler.block_size);
+        if tokens < block_size {
+            let message = format!(
+                "`engine.kv_cache_tokens` is {tokens}, but must hold a block, `scheduler.block_size` ({block_size})"
+            );
+            return Err(self.refused("engine.kv_cache_tokens", message));
         }
-        self.model.fetch.validate().context("[model.fetch]")?;
-        self.engine.validate()?;
-        let num_blocks = self.engine.kv_cache_tokens / self.scheduler.block_size.max(1);
+        let num_blocks = tokens / block_size.max(1);
         let scheduler = engine::SchedulerConfig { num_blocks, ..self.scheduler.clone() };
-        scheduler.validate().context("[scheduler]")
+        self.ask("scheduler", scheduler.validate())
+    }
+
+    /// A worker in a gateway's own process: on a free loopback port, whatever `[worker]` says, and it knows the key
+    /// that the gateway sends.
+    pub(crate) fn embedded_worker(&self) -> worker::Config {
+        let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        worker::Config { listen, api_key: self.gateway.worker_api_key.clone(), ..self.worker.clone() }
     }
 
     /// Every setting in force as a configuration file, secrets masked.
     pub(crate) fn show(&self) -> Result<String> {
         show::show(self)
     }
+
+    /// A part's answer, with its settings' full names.
+    fn ask<E: Display>(&self, section: &str, sound: Result<(), E>) -> Result<()> {
+        let Err(error) = sound else { return Ok(()) };
+        let message = error.to_string();
+        let Some((before, setting, after)) = first_quoted(&message) else { return Err(anyhow!(message)) };
+        let is_full = setting.split_once('.').is_some_and(|(first, _)| SECTIONS.contains(&first));
+        if is_full || !before.is_empty() {
+            return Err(self.refused(setting, message.clone()));
+        }
+        let setting = format!("{section}.{setting}");
+        Err(self.refused(&setting, format!("`{setting}`{after}")))
+    }
+
+    fn refused(&self, setting: &str, message: String) -> anyhow::Error {
+        match self.places.of(setting) {
+            Some(place) => anyhow!("{place}: {message}"),
+            None => anyhow!(message),
+        }
+    }
+}
+
+/// What stands before, in and after the first backquotes.
+fn first_quoted(message: &str) -> Option<(&str, &str, &str)> {
+    let (before, rest) = message.split_once('`')?;
+    let (quoted, after) = rest.split_once('`')?;
+    Some((before, quoted, after))
+}
+
+/// The value at a path such as `gateway.listen`.
+fn at<'a>(config: &'a toml::Value, setting: &str) -> Option<&'a toml::Value> {
+    setting.split('.').try_fold(config, |value, key| value.get(key))
 }
