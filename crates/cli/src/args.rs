@@ -188,7 +188,7 @@ The path goes to standard output. A download that broke off goes on where it
 stopped. TENK_CACHE_DIR says where models are kept, HF_TOKEN opens private
 repositories, HF_ENDPOINT names a mirror.")]
     Pull {
-        /// A name from `tenk model list`, or hf:OWNER/REPO[/FILE.gguf][@REVISION]
+        /// A name from `tenk model list`, or hf:OWNER/REPO; /FILE.gguf and @REVISION may follow
         model: String,
         #[command(flatten)]
         config: ConfigArgs,
