@@ -107,7 +107,7 @@ impl Client {
         // A request that an idle connection closed on before taking it is sent once more on a new one, as HTTP allows:
         // that is the client's default, and no failure of the server's.
         let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
-            .pool_max_idle_per_host(config.users as usize)
+            .pool_max_idle_per_host(if config.keep_alive { config.users as usize } else { 0 })
             .build(connector);
 
         let mut headers = HeaderMap::new();

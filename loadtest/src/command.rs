@@ -59,6 +59,9 @@ pub struct RunArgs {
     /// Ask for token ids, which count each chunk's tokens, where the server knows the field
     #[arg(long)]
     pub return_token_ids: bool,
+    /// Open a connection for each request, where a server closes them unannounced
+    #[arg(long)]
+    pub no_keep_alive: bool,
     /// Write report.json and records.jsonl, a line for each request, into this folder
     #[arg(long, value_name = "DIR")]
     pub report_dir: Option<PathBuf>,
@@ -102,6 +105,7 @@ impl RunArgs {
             temperature: self.temperature,
             stream: !self.no_stream,
             return_token_ids: self.return_token_ids,
+            keep_alive: !self.no_keep_alive,
             seed: self.seed.unwrap_or(new_seed),
             connect_timeout_s: self.connect_timeout_s,
             request_timeout_s: self.request_timeout_s,
@@ -209,7 +213,7 @@ mod tests {
     fn every_argument_reaches_the_settings() {
         let args = parse(
             "--target http://h --users 3 --duration-s 1.5 --warmup 4 --prompt-tokens 40 --shared-prefix-tokens 5 \
-             --max-tokens 6 --ignore-eos --temperature 0.5 --model m --no-stream --return-token-ids --seed 9 \
+             --max-tokens 6 --ignore-eos --temperature 0.5 --model m --no-stream --return-token-ids --no-keep-alive --seed 9 \
              --connect-timeout-s 2 --request-timeout-s 3",
         );
         let expected = RunConfig {
@@ -227,6 +231,7 @@ mod tests {
             temperature: Some(0.5),
             stream: false,
             return_token_ids: true,
+            keep_alive: false,
             seed: 9,
             connect_timeout_s: 2.0,
             request_timeout_s: 3.0,

@@ -40,6 +40,8 @@ pub struct RunConfig {
     pub stream: bool,
     /// Ask for token ids, which count each chunk's tokens where a server knows the field.
     pub return_token_ids: bool,
+    /// Use a connection for more than one request.
+    pub keep_alive: bool,
     /// Decides the synthetic prompts.
     pub seed: u64,
     /// The longest wait for a connection.
@@ -65,6 +67,7 @@ impl Default for RunConfig {
             temperature: None,
             stream: true,
             return_token_ids: false,
+            keep_alive: true,
             seed: 0,
             connect_timeout_s: 5.0,
             request_timeout_s: 300.0,

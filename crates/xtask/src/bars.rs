@@ -1,37 +1,98 @@
 //! `cargo xtask bars`: what a release must reach, measured and laid beside what is required.
 //!
 //! A bar is a ratio taken side by side in one run, or a count; never an absolute time, which drifts from machine to
-//! machine. A bar that cannot be measured here fails with the reason; no number is ever filled in by hand.
+//! machine. A figure without a requirement is there to be read. What cannot be measured here fails with the reason; no
+//! number is ever filled in by hand.
+
+mod engine;
+mod gateway;
+mod load;
+mod server;
+mod size;
 
 use std::fmt;
-use std::process::ExitCode;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Result, ensure};
 
-use crate::{tidy, workspace};
+use crate::needs::packages;
+use crate::workspace;
 
 /// `cargo xtask bars`
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Measure only the bars whose name contains this.
+    /// Measure only the groups whose name contains this.
     #[arg(long)]
     only: Option<String>,
-    /// Print names and requirements, measure nothing.
+    /// Print the groups, measure nothing.
     #[arg(long)]
     list: bool,
+    /// How often each side of a comparison is measured, in turns; medians are shown.
+    #[arg(long, default_value_t = 5)]
+    pairs: usize,
+    /// Install missing packages without asking; so does CI=true.
+    #[arg(long, short)]
+    yes: bool,
 }
 
-/// One thing that must hold.
-struct Bar {
+/// Figures that are taken together.
+struct Group {
     name: &'static str,
-    required: Required,
+    about: &'static str,
+    measure: fn(&Bench) -> Result<Vec<Figure>>,
+}
+
+/// All groups, in the table's order. A new one is a row here and the function that measures it.
+const GROUPS: &[Group] = &[
+    Group {
+        name: "size",
+        about: "lines of the serving path: a weekend must be enough to read it",
+        measure: size::measure,
+    },
+    Group {
+        name: "engine",
+        about: "one worker beside llama.cpp's server: throughput, times, memory, start",
+        measure: engine::measure,
+    },
+    Group {
+        name: "gateway",
+        about: "the gateway beside nginx as a proxy: requests a second, added latency, processor time",
+        measure: gateway::measure,
+    },
+];
+
+/// What measurements share.
+struct Bench {
+    /// The release binary.
+    tenk: PathBuf,
+    /// `target`, for environments and files that are made once.
+    target: PathBuf,
+    pairs: usize,
+    unattended: bool,
+}
+
+/// One measured thing.
+#[derive(Clone, Debug, PartialEq)]
+struct Figure {
+    name: String,
+    measured: f64,
     unit: &'static str,
-    measure: fn() -> Result<f64>,
+    required: Option<Required>,
+}
+
+impl Figure {
+    fn new(name: impl Into<String>, measured: f64, unit: &'static str) -> Self {
+        Self { name: name.into(), measured, unit, required: None }
+    }
+
+    fn required(self, required: Required) -> Self {
+        Self { required: Some(required), ..self }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Required {
-    #[cfg_attr(not(test), expect(dead_code, reason = "no ratio is measured yet"))]
     AtLeast(f64),
     AtMost(f64),
 }
@@ -54,42 +115,77 @@ impl fmt::Display for Required {
     }
 }
 
-/// All bars, in the table's order. A new one is a row here and the function that measures it.
-const BARS: &[Bar] = &[Bar {
-    name: "serving path, without tests",
-    required: Required::AtMost(tidy::SERVING_LINES_MAX as f64),
-    unit: "lines",
-    measure: || Ok(tidy::serving_lines(&workspace::text_files(&workspace::root())?) as f64),
-}];
-
 /// Measures and prints; fails when a bar is missed or could not be measured.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let wanted = |bar: &&Bar| args.only.as_ref().is_none_or(|part| bar.name.contains(part.as_str()));
-    let bars: Vec<&Bar> = BARS.iter().filter(wanted).collect();
-    ensure!(!bars.is_empty(), "no bar has that in its name; `cargo xtask bars --list` shows them");
-    println!("| bar | required | measured | |\n|---|---|---|---|");
+    let wanted = |group: &&Group| args.only.as_ref().is_none_or(|part| group.name.contains(part.as_str()));
+    let groups: Vec<&Group> = GROUPS.iter().filter(wanted).collect();
+    ensure!(!groups.is_empty(), "no group has that in its name; `cargo xtask bars --list` shows them");
+    ensure!(args.pairs > 0, "--pairs must be at least 1");
+    if args.list {
+        groups.iter().for_each(|group| println!("{:<10} {}", group.name, group.about));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let bench = prepare(args)?;
+    println!("| figure | required | measured | |\n|---|---|---|---|");
     let mut missed = 0;
-    for bar in bars {
-        let measured = if args.list { None } else { Some((bar.measure)()) };
-        let (row, met) = row(bar, measured);
-        missed += usize::from(!met);
-        println!("{row}");
+    for group in groups {
+        let rows: Vec<(String, bool)> = match (group.measure)(&bench) {
+            Ok(figures) => figures.iter().map(row).collect(),
+            Err(error) => vec![(format!("| {} | | {error:#} | FAILED |", group.name), false)],
+        };
+        for (row, met) in rows {
+            missed += usize::from(!met);
+            println!("{row}");
+        }
     }
     Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn row(bar: &Bar, measured: Option<Result<f64>>) -> (String, bool) {
-    let (shown, verdict, met) = match measured {
-        None => (String::new(), "not measured", true),
-        Some(Ok(value)) if bar.required.is_met_by(value) => (format!("{value:.4}"), "met", true),
-        Some(Ok(value)) => (format!("{value:.4}"), "MISSED", false),
-        Some(Err(error)) => (format!("{error:#}"), "FAILED", false),
+/// Speed is that of the release binary.
+fn prepare(args: &Args) -> Result<Bench> {
+    let root = workspace::root();
+    let target = workspace::metadata(&root)?.target_directory.into_std_path_buf();
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let built = Command::new(cargo).args(["build", "--release", "-p", "cli"]).current_dir(&root).status()?;
+    ensure!(built.success(), "the release binary could not be built");
+    Ok(Bench {
+        tenk: target.join("release").join("tenk"),
+        target,
+        pairs: args.pairs,
+        unattended: args.yes || packages::is_unattended(),
+    })
+}
+
+fn row(figure: &Figure) -> (String, bool) {
+    let Figure { name, measured, unit, required } = figure;
+    let (required, verdict, met) = match required {
+        None => (String::new(), "", true),
+        Some(required) if required.is_met_by(*measured) => (format!("{required} {unit}"), "met", true),
+        Some(required) => (format!("{required} {unit}"), "MISSED", false),
     };
-    let shown = match shown.split_once('.') {
-        Some((whole, decimals)) if decimals.bytes().all(|digit| digit == b'0') => whole.to_owned(),
-        _ => shown,
-    };
-    (format!("| {} | {} {} | {shown} | {verdict} |", bar.name, bar.required, bar.unit), met)
+    (format!("| {name} | {required} | {} {unit} | {verdict} |", shown(*measured)), met)
+}
+
+/// Three significant digits, and all of a whole number.
+fn shown(value: f64) -> String {
+    match value.abs() {
+        _ if value.fract() == 0.0 => format!("{value}"),
+        100.0.. => format!("{value:.0}"),
+        10.0.. => format!("{value:.1}"),
+        1.0.. => format!("{value:.2}"),
+        _ => format!("{value:.3}"),
+    }
+}
+
+/// The middle of some measurements.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => f64::NAN,
+        len if len.is_multiple_of(2) => f64::midpoint(values[middle - 1], values[middle]),
+        _ => values[middle],
+    }
 }
 
 #[cfg(test)]
@@ -97,13 +193,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_says_met_or_missed_and_a_measurement_that_failed_is_not_met() {
-        let bar =
-            Bar { name: "speed", required: Required::AtLeast(1.5), unit: "× peer", measure: || Ok(0.0) };
-        assert_eq!(row(&bar, Some(Ok(1.5))), ("| speed | ≥ 1.5 × peer | 1.5000 | met |".into(), true));
-        assert_eq!(row(&bar, Some(Ok(1.0))), ("| speed | ≥ 1.5 × peer | 1 | MISSED |".into(), false));
-        assert!(!row(&bar, Some(Ok(f64::NAN))).1);
-        let failed = row(&bar, Some(Err(anyhow::anyhow!("the peer is not installed"))));
-        assert_eq!(failed, ("| speed | ≥ 1.5 × peer | the peer is not installed | FAILED |".into(), false));
+    fn a_row_says_met_or_missed_and_what_is_no_number_is_not_met() {
+        let figure = |measured| Figure::new("speed", measured, "× peer").required(Required::AtLeast(1.5));
+        assert_eq!(row(&figure(1.5)), ("| speed | ≥ 1.5 × peer | 1.50 × peer | met |".into(), true));
+        assert_eq!(row(&figure(1.0)), ("| speed | ≥ 1.5 × peer | 1 × peer | MISSED |".into(), false));
+        assert!(!row(&figure(f64::NAN)).1);
+        assert_eq!(
+            row(&Figure::new("lines", 12_360.0, "lines")),
+            ("| lines |  | 12360 lines |  |".into(), true)
+        );
+    }
+
+    #[test]
+    fn the_median_is_the_middle_or_between_the_two_middles() {
+        assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), 2.5);
+        assert!(median(Vec::new()).is_nan());
     }
 }

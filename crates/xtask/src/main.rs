@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool talks to its terminal")]
 
 mod bars;
+mod needs;
 mod test;
 mod tidy;
 mod workspace;

@@ -3,14 +3,12 @@
 //! The end-to-end tests use real servers and OpenAI's own client, so a machine that lacks them gets them first: servers
 //! as packages of its distribution, after asking; the client in a throw-away environment under `target/`.
 
-mod packages;
-mod python;
-
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::needs::{packages, python};
 use crate::workspace;
 
 /// What `tenk up` serves by default.
@@ -36,9 +34,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let target = workspace::metadata(&root)?.target_directory.into_std_path_buf();
     let mut environment: Vec<(&str, PathBuf)> = Vec::new();
     if !args.fast {
-        let unattended = args.yes || std::env::var("CI").is_ok_and(|value| value == "true");
-        packages::install_missing(unattended)?;
-        environment.push(("TENK_TEST_PYTHON", python::environment(&target)?));
+        let unattended = args.yes || packages::is_unattended();
+        packages::install_missing(packages::OF_TESTS, unattended)?;
+        environment.push(("TENK_TEST_PYTHON", python::environment(&target, python::OF_TESTS)?));
         // Tells a test that a missing server is a failure and not a reason to pass it over.
         environment.push(("TENK_TEST_SERVERS", "1".into()));
     }

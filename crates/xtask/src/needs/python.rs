@@ -1,31 +1,44 @@
-//! A throw-away Python environment with the clients that tests use.
+//! Throw-away Python environments for programs that are not ours.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-/// Pinned, so that a new release of a client does not fail an old commit.
-const REQUIREMENTS: &str = "openai==3.57.0\n";
+/// A folder under `target`, and the packages in it. They are pinned, so that a new release does not fail an old commit.
+#[derive(Clone, Copy)]
+pub(crate) struct Environment {
+    folder: &'static str,
+    requirements: &'static str,
+}
 
-/// The environment's Python under `target`; made when it is not there or was made for other requirements.
-pub(super) fn environment(target: &Path) -> Result<PathBuf> {
-    let folder = target.join("test-venv");
+/// OpenAI's own client, which the tests use.
+pub(crate) const OF_TESTS: Environment =
+    Environment { folder: "test-venv", requirements: "openai==3.57.0\n" };
+
+/// llama.cpp's server, which the engine is measured against.
+pub(crate) const OF_BARS: Environment =
+    Environment { folder: "peer-venv", requirements: "xllamacpp==2026.10.11549\n" };
+
+/// The environment's Python; made when it is not there or was made for other requirements.
+pub(crate) fn environment(target: &Path, wanted: Environment) -> Result<PathBuf> {
+    let Environment { folder, requirements } = wanted;
+    let folder = target.join(folder);
     let python = folder.join("bin").join("python");
-    if is_ready(&folder) {
+    if is_ready(&folder, requirements) {
         return Ok(python);
     }
-    println!("xtask: making {} with {}", folder.display(), REQUIREMENTS.trim());
+    println!("xtask: making {} with {}", folder.display(), requirements.trim());
     if folder.exists() {
         std::fs::remove_dir_all(&folder)?;
     }
     run(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
-    let packages = REQUIREMENTS.split_whitespace();
+    let packages = requirements.split_whitespace();
     run(Command::new(&python)
         .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
         .args(packages))?;
     // Last, so that an environment that was cut short is made again.
-    std::fs::write(stamp(&folder), REQUIREMENTS)?;
+    std::fs::write(stamp(&folder), requirements)?;
     Ok(python)
 }
 
@@ -33,14 +46,14 @@ fn stamp(folder: &Path) -> PathBuf {
     folder.join("requirements.txt")
 }
 
-fn is_ready(folder: &Path) -> bool {
+fn is_ready(folder: &Path, requirements: &str) -> bool {
     let installed = std::fs::read_to_string(stamp(folder));
-    installed.is_ok_and(|text| text == REQUIREMENTS) && folder.join("bin").join("python").exists()
+    installed.is_ok_and(|text| text == requirements) && folder.join("bin").join("python").exists()
 }
 
 fn run(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("{command:?} did not start"))?;
-    ensure!(status.success(), "{command:?} failed; see its words above, or run `cargo xtask test --fast`");
+    ensure!(status.success(), "{command:?} failed; see its words above");
     Ok(())
 }
 
@@ -54,10 +67,12 @@ mod tests {
         let folder = folder.path();
         std::fs::create_dir(folder.join("bin")).expect("makes it");
         std::fs::write(folder.join("bin/python"), "").expect("writes");
+        let requirements = OF_TESTS.requirements;
+        let is_ready = |folder: &Path| is_ready(folder, requirements);
         assert!(!is_ready(folder), "cut short");
         std::fs::write(stamp(folder), "openai==1.0.0\n").expect("writes");
         assert!(!is_ready(folder), "made for others");
-        std::fs::write(stamp(folder), REQUIREMENTS).expect("writes");
+        std::fs::write(stamp(folder), requirements).expect("writes");
         assert!(is_ready(folder));
         std::fs::remove_file(folder.join("bin/python")).expect("removes");
         assert!(!is_ready(folder), "taken apart");

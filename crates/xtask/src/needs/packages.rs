@@ -1,4 +1,4 @@
-//! The servers that tests start, as packages of the machine's own distribution.
+//! Programs that are not ours, as packages of the machine's own distribution.
 
 use std::io::{BufRead, IsTerminal, Write};
 use std::process::Command;
@@ -15,13 +15,14 @@ const POLICY: &str = "/usr/sbin/policy-rc.d";
 const LOCK: &str = "/run/lock/tenk-test-packages";
 
 /// A package, how to tell that it is there, and why it is wanted.
-struct Package {
+pub(crate) struct Package {
     name: &'static str,
     is_there: fn() -> bool,
     why: &'static str,
 }
 
-const PACKAGES: &[Package] = &[
+/// What the tests start.
+pub(crate) const OF_TESTS: &[Package] = &[
     Package {
         name: "redis-server",
         is_there: || find_program("redis-server").is_some(),
@@ -44,6 +45,25 @@ const PACKAGES: &[Package] = &[
     },
 ];
 
+/// What the bars measure against, and with.
+pub(crate) const OF_BARS: &[Package] = &[
+    Package {
+        name: "nginx",
+        is_there: || find_program("nginx").is_some(),
+        why: "it is the floor for a proxy that the gateway is measured against",
+    },
+    Package {
+        name: "wrk",
+        is_there: || find_program("wrk").is_some(),
+        why: "it loads proxies harder than they load the machine",
+    },
+    Package {
+        name: "python3-venv",
+        is_there: has_python,
+        why: "llama.cpp's server comes as a Python package, into a throw-away environment under target/",
+    },
+];
+
 fn has_python() -> bool {
     Command::new("python3")
         .args(["-c", "import ensurepip, venv"])
@@ -52,17 +72,18 @@ fn has_python() -> bool {
 }
 
 /// Installs what is missing; says first what and why, and asks unless `unattended`.
-pub(super) fn install_missing(unattended: bool) -> Result<()> {
-    let missing: Vec<&Package> = PACKAGES.iter().filter(|package| !(package.is_there)()).collect();
+pub(crate) fn install_missing(wanted: &[Package], unattended: bool) -> Result<()> {
+    let missing: Vec<&Package> = wanted.iter().filter(|package| !(package.is_there)()).collect();
     if missing.is_empty() {
         return Ok(());
     }
-    println!("xtask: the tests need packages that this machine lacks:");
+    println!("xtask: packages are needed that this machine lacks:");
     for package in &missing {
         println!("  {:<14} {}", package.name, package.why);
     }
     let names: Vec<&str> = missing.iter().map(|package| package.name).collect();
-    let by_hand = "install them by hand (the names are Debian's), or run `cargo xtask test --fast`";
+    let by_hand =
+        "install them by hand (the names are Debian's); `cargo xtask test --fast` and single bars do without";
     ensure!(find_program("apt-get").is_some(), "there is no apt-get here; {by_hand}");
     let mut command = as_root().with_context(|| by_hand.to_owned())?;
     println!("apt-get would install them as root; none of their services is started or enabled.");
@@ -75,6 +96,11 @@ pub(super) fn install_missing(unattended: bool) -> Result<()> {
         bail!("{} was installed but is not found; look at PATH", still.name);
     }
     Ok(())
+}
+
+/// Whether nobody is there to be asked.
+pub(crate) fn is_unattended() -> bool {
+    std::env::var("CI").is_ok_and(|value| value == "true")
 }
 
 /// A shell with root's rights.
@@ -91,10 +117,7 @@ fn as_root() -> Result<Command> {
 
 fn agreed() -> Result<bool> {
     let input = std::io::stdin();
-    ensure!(
-        input.is_terminal(),
-        "there is no terminal to ask on; run with --yes to install, or with --fast to do without"
-    );
+    ensure!(input.is_terminal(), "there is no terminal to ask on; run with --yes to install");
     print!("Go on? [y/N] ");
     std::io::stdout().flush()?;
     let mut answer = String::new();

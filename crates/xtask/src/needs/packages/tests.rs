@@ -123,7 +123,7 @@ fn a_killed_run_leaves_services_free_to_start_and_the_next_run_cleans_up() {
 
 #[test]
 fn every_package_says_why_it_is_wanted() {
-    for package in PACKAGES {
+    for package in OF_TESTS.iter().chain(OF_BARS) {
         assert!(package.why.len() > 20 && !package.why.ends_with('.'), "{}", package.name);
     }
 }

@@ -1,0 +1,88 @@
+//! Runs the load testers and reads what they found.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+/// A closed loop of `tenk loadtest run`; prompts are fresh in every run.
+pub(super) struct ClosedLoop<'a> {
+    pub(super) target: &'a str,
+    pub(super) users: u32,
+    pub(super) requests: u32,
+    pub(super) prompt_tokens: u32,
+    pub(super) max_tokens: u32,
+}
+
+impl ClosedLoop<'_> {
+    /// The report.
+    pub(super) fn run(&self, tenk: &Path) -> Result<Value> {
+        let mut command = Command::new(tenk);
+        command.args(["loadtest", "run", "--json", "--ignore-eos", "--temperature", "0", "--no-keep-alive"]);
+        let numbers = [
+            ("--users", self.users),
+            ("--requests", self.requests),
+            ("--prompt-tokens", self.prompt_tokens),
+            ("--max-tokens", self.max_tokens),
+        ];
+        for (flag, number) in numbers {
+            command.arg(flag).arg(number.to_string());
+        }
+        let output =
+            command.args(["--target", self.target]).output().context("the load tester did not start")?;
+        let said = || [output.stderr.as_slice(), output.stdout.as_slice()].concat();
+        ensure!(output.status.success(), "{} failed: {}", self.target, String::from_utf8_lossy(&said()));
+        serde_json::from_slice(&output.stdout).context("the load tester's report is no JSON")
+    }
+}
+
+/// A figure of a report, by its path of keys.
+pub(super) fn figure(report: &Value, path: &str) -> Result<f64> {
+    report.pointer(path).and_then(Value::as_f64).with_context(|| format!("the report has no {path}"))
+}
+
+/// What `wrk` found.
+pub(super) struct Wrk {
+    pub(super) requests_per_s: f64,
+    pub(super) p50_us: f64,
+    pub(super) p99_us: f64,
+    pub(super) requests: f64,
+}
+
+/// Loads `url` with one body over some connections for some seconds.
+pub(super) fn wrk(url: &str, connections: u32, seconds: u32, script: &Path) -> Result<Wrk> {
+    let mut command = Command::new("wrk");
+    command.args(["--threads", "1", "--timeout", "10s"]);
+    command.args(["--connections", &connections.to_string(), "--duration", &format!("{seconds}s")]);
+    let output = command.arg("--script").arg(script).arg(url).output().context("wrk did not start")?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let line = said.lines().find_map(|line| line.strip_prefix("figures "));
+    let figures: Value = serde_json::from_str(line.with_context(|| format!("wrk said: {said}"))?)?;
+    let get = |name: &str| figure(&figures, &format!("/{name}"));
+    ensure!(get("errors")? == 0.0, "{url} answered with errors: {figures}");
+    let (requests, duration_us) = (get("requests")?, get("duration_us")?);
+    Ok(Wrk {
+        requests_per_s: requests / duration_us * 1e6,
+        p50_us: get("p50_us")?,
+        p99_us: get("p99_us")?,
+        requests,
+    })
+}
+
+/// A script for `wrk` that posts this body, with this key, and prints its figures as JSON.
+pub(super) fn wrk_script(body: &str, key: &str) -> String {
+    format!(
+        r#"wrk.method = "POST"
+wrk.body = [[{body}]]
+wrk.headers["Content-Type"] = "application/json"
+wrk.headers["Authorization"] = "Bearer {key}"
+function done(summary, latency, requests)
+  local e = summary.errors
+  print(string.format('figures {{"requests":%d,"duration_us":%d,"p50_us":%d,"p99_us":%d,"errors":%d}}',
+    summary.requests, summary.duration, latency:percentile(50), latency:percentile(99),
+    e.connect + e.read + e.write + e.status + e.timeout))
+end
+"#
+    )
+}
