@@ -46,6 +46,7 @@ pub mod metrics;
 pub mod prompts;
 pub mod record;
 pub mod report;
+pub mod scenario;
 mod target;
 #[cfg(test)]
 mod tests;
