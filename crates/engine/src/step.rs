@@ -88,6 +88,7 @@ impl StepLoop {
     /// Takes what was submitted; waits when there is nothing else to do. False when nothing ever will be.
     fn receive(&mut self) -> bool {
         if self.active.is_empty() {
+            self.backend.rest();
             match self.inbox.blocking_recv() {
                 Some(submission) => self.start(submission),
                 None => return false,
@@ -161,10 +162,12 @@ impl StepLoop {
             let _ = events.try_send(Event::Ended(ended));
         }
         (self.observer)(&StepReport {
+            plan: &plan,
             num_tokens: plan.num_tokens(),
             num_sequences: plan.sequences.len(),
             duration: started.elapsed(),
             stats,
+            pace: self.backend.pace(),
         });
         Ok(())
     }

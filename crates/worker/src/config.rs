@@ -1,6 +1,7 @@
 //! The worker's settings.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +25,9 @@ pub struct Config {
     pub drain_timeout_s: u64,
     /// How many recent prefixes the load report names.
     pub hot_prefixes_max: usize,
+    /// Write each step's runs and time to this file, up to 16 MiB, for `tenk profile fit`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step_log: Option<PathBuf>,
 }
 
 impl Default for Config {
@@ -36,6 +40,7 @@ impl Default for Config {
             idle_timeout_s: 120,
             drain_timeout_s: 30,
             hot_prefixes_max: 256,
+            step_log: None,
         }
     }
 }

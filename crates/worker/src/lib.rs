@@ -10,11 +10,13 @@ mod compute;
 mod config;
 mod connections;
 mod error;
+mod faults;
 mod format;
 mod job;
 mod prefixes;
 mod routes;
 mod server;
+mod step_log;
 
 pub use config::{Config, ConfigError};
 pub use error::WorkerError;

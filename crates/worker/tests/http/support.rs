@@ -261,7 +261,7 @@ pub(crate) fn events(text: &str) -> (Vec<Value>, bool) {
 /// Waits until no engine computes with a model any more.
 pub(crate) async fn let_go(model: &Arc<LoadedModel>) {
     patiently(async {
-        while Arc::strong_count(model) + Arc::strong_count(model.transformer()) > 2 {
+        while Arc::strong_count(model) + model.transformer().map_or(1, Arc::strong_count) > 2 {
             tokio::time::sleep(Duration::from_millis(3)).await;
         }
     })
