@@ -5,9 +5,12 @@ use crate::{Figure, Fitted, Profile, SteadyLoad, Workload};
 
 /// Where the efficiencies are looked for.
 const EFFICIENCY: (f64, f64) = (0.05, 0.95);
-/// Where the overhead is looked for, microseconds: what launching a step's kernels and preparing its inputs takes. Figures
-/// at full batches hardly show it, and more would not be believed of a batch of one.
-const OVERHEAD_US: (f64, f64) = (200.0, 2000.0);
+/// Where the overhead is looked for, microseconds: what launching a step's kernels and preparing its inputs takes.
+const OVERHEAD_US: (f64, f64) = (200.0, 4000.0);
+/// Full batches hardly show the overhead. Of fits that are as good, the one nearest to this is taken, microseconds.
+const OVERHEAD_EXPECTED_US: f64 = 1000.0;
+/// How little that weighs: an overhead off by a factor of e costs as much as a figure that is off by 2%.
+const EXPECTATION_WEIGHT: f64 = 4e-4;
 
 /// The profile with its efficiencies and its overhead fitted to its figures, and each figure's residual written down.
 /// Least squares of ln(simulated / published) over the figures that are marked `fitted`.
@@ -18,7 +21,9 @@ pub fn fit(profile: &Profile) -> Profile {
     let cost = |point: &[f64; 3]| {
         let trial = with(fitted_of(point));
         let figures = profile.figures.iter().zip(&loads).filter(|(figure, _)| figure.fitted);
-        figures.map(|(figure, load)| residual(&trial, figure, load.as_ref()).ln_1p().powi(2)).sum()
+        let squares = figures.map(|(figure, load)| residual(&trial, figure, load.as_ref()).ln_1p().powi(2));
+        let surprise = (trial.fitted.overhead_us / OVERHEAD_EXPECTED_US).ln();
+        squares.sum::<f64>() + EXPECTATION_WEIGHT * surprise.powi(2)
     };
     let [compute, memory, overhead] = minimize([log(EFFICIENCY), log(EFFICIENCY), log(OVERHEAD_US)], cost);
     priced.fitted = rounded(fitted_of(&[compute, memory, overhead]));
@@ -62,7 +67,7 @@ fn fitted_of([compute, memory, overhead]: &[f64; 3]) -> Fitted {
         compute_efficiency: compute.exp(),
         memory_efficiency: memory.exp(),
         overhead_us: overhead.exp(),
-        sequence_us: 0.0,
+        ..Fitted::IDEAL
     }
 }
 
@@ -72,7 +77,7 @@ fn rounded(fitted: Fitted) -> Fitted {
         compute_efficiency: round(fitted.compute_efficiency, 1e4),
         memory_efficiency: round(fitted.memory_efficiency, 1e4),
         overhead_us: round(fitted.overhead_us, 1.0),
-        sequence_us: fitted.sequence_us,
+        ..fitted
     }
 }
 

@@ -40,8 +40,12 @@ pub struct Fitted {
     /// Added to each step, microseconds.
     pub overhead_us: f64,
     /// Added for each sequence of a step, microseconds.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub sequence_us: f64,
+    /// Added to a step of more than one token, microseconds: a CPU's matrix products pack the weights first, which its
+    /// products with one vector don't.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub packing_us: f64,
 }
 
 /// The bounds of an engine's memory and batch.
@@ -87,6 +91,22 @@ pub struct StepFit {
     pub rms_residual: f64,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks like this")]
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
+}
+
+impl Fitted {
+    /// All of the peaks, and nothing added.
+    pub const IDEAL: Self = Self {
+        compute_efficiency: 1.0,
+        memory_efficiency: 1.0,
+        overhead_us: 0.0,
+        sequence_us: 0.0,
+        packing_us: 0.0,
+    };
+}
+
 impl Profile {
     /// Reads a profile and refuses numbers that make no sense.
     pub fn parse(text: &str) -> Result<Self, ProfileError> {
@@ -108,14 +128,15 @@ impl Profile {
 
     /// How long a step takes, microseconds.
     pub fn step_time_us(&self, shape: &StepShape) -> f64 {
-        let Fitted { compute_efficiency, memory_efficiency, overhead_us, sequence_us } = self.fitted;
+        let Fitted { compute_efficiency, memory_efficiency, overhead_us, sequence_us, packing_us } = self.fitted;
         let count = f64::from(self.device.count);
         // 10¹² a second are 10⁶ a microsecond; 10⁹ are 10³.
         let compute_us =
             self.model.operations(shape) / (count * self.device.peak_tflops * 1e6 * compute_efficiency);
         let memory_us =
             self.model.traffic_bytes(shape) / (count * self.device.peak_gb_s * 1e3 * memory_efficiency);
-        compute_us.max(memory_us) + overhead_us + sequence_us * shape.num_sequences as f64
+        let packing_us = if shape.num_tokens > 1 { packing_us } else { 0.0 };
+        compute_us.max(memory_us) + overhead_us + packing_us + sequence_us * shape.num_sequences as f64
     }
 
     fn validate(&self) -> Result<(), ProfileError> {
@@ -138,6 +159,7 @@ impl Profile {
         share("fitted.memory_efficiency", self.fitted.memory_efficiency)?;
         none_or_more("fitted.overhead_us", self.fitted.overhead_us)?;
         none_or_more("fitted.sequence_us", self.fitted.sequence_us)?;
+        none_or_more("fitted.packing_us", self.fitted.packing_us)?;
         positive("limits.kv_cache_tokens", self.limits.kv_cache_tokens as f64)?;
         positive("limits.max_num_seqs", self.limits.max_num_seqs as f64)?;
         positive("limits.max_num_batched_tokens", self.limits.max_num_batched_tokens as f64)?;

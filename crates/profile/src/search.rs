@@ -1,7 +1,7 @@
 //! The least of a function of a few numbers, found the same way each time.
 
 /// Points a dimension and round.
-const POINTS: usize = 7;
+const POINTS: usize = 5;
 /// How much narrower each round is.
 const SHRINK: f64 = 0.75;
 const ROUNDS: usize = 70;

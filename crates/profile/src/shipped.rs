@@ -10,6 +10,7 @@ const TEXTS: &[(&str, &str)] = &[
     ("a100-llama-8b", include_str!("../profiles/a100-llama-8b.toml")),
     ("l40s-llama-8b", include_str!("../profiles/l40s-llama-8b.toml")),
     ("h100x2-llama-70b", include_str!("../profiles/h100x2-llama-70b.toml")),
+    ("cpu-smollm2-135m", include_str!("../profiles/cpu-smollm2-135m.toml")),
 ];
 
 /// The names of all shipped profiles.

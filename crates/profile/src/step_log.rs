@@ -85,19 +85,20 @@ pub fn fit_steps(name: &str, log: &StepLog) -> Result<Profile, ProfileError> {
             source: "what the step log reaches, so the efficiencies are 1".to_owned(),
         },
         model,
-        fitted: Fitted { compute_efficiency: 1.0, memory_efficiency: 1.0, overhead_us: 0.0, sequence_us: 0.0 },
+        fitted: Fitted::IDEAL,
         limits,
         figures: Vec::new(),
         steps: None,
     };
     let log_ratio =
         |profile: &Profile, (shape, us): &(StepShape, f64)| (profile.step_time_us(shape) / us).ln();
-    let cost = |point: &[f64; 4]| {
+    let cost = |point: &[f64; 5]| {
         let trial = with(&base, point);
         searched.iter().map(|sample| log_ratio(&trial, sample).powi(2)).sum()
     };
-    let least_us = samples.iter().map(|(_, us)| *us).fold(f64::INFINITY, f64::min);
-    let bounds: [(f64, f64); 4] = [(1e-3, 1e3), (0.1, 1e4), (1.0, least_us.max(2.0)), (0.1, least_us.max(0.2))];
+    let added = (1.0, samples.iter().map(|(_, us)| *us).fold(f64::INFINITY, f64::min).max(2.0));
+    let packing = (1.0, 10.0 * added.1);
+    let bounds: [(f64, f64); 5] = [(1e-3, 1e3), (0.1, 1e4), added, added, packing];
     let mut profile = with(&base, &minimize(bounds.map(|(low, high)| (low.ln(), high.ln())), cost));
     let by_profile: f64 = samples.iter().map(|(shape, _)| profile.step_time_us(shape)).sum();
     let measured: f64 = samples.iter().map(|(_, us)| us).sum();
@@ -112,11 +113,12 @@ pub fn fit_steps(name: &str, log: &StepLog) -> Result<Profile, ProfileError> {
 
 const SEARCHED_MAX: usize = 1000;
 
-fn with(base: &Profile, [tflops, gb_s, overhead, sequence]: &[f64; 4]) -> Profile {
+fn with(base: &Profile, [tflops, gb_s, overhead, sequence, packing]: &[f64; 5]) -> Profile {
     let mut profile = base.clone();
     profile.device.peak_tflops = round(tflops.exp(), 1e5);
     profile.device.peak_gb_s = round(gb_s.exp(), 1e3);
     profile.fitted.overhead_us = round(overhead.exp(), 10.0);
     profile.fitted.sequence_us = round(sequence.exp(), 10.0);
+    profile.fitted.packing_us = round(packing.exp(), 10.0);
     profile
 }

@@ -11,4 +11,5 @@ mod lifecycle;
 mod logprobs;
 mod overload;
 mod streams;
+mod simulated;
 mod support;

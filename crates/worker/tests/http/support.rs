@@ -94,6 +94,17 @@ impl Server {
         Self { address, client, shutdown: Some(shutdown), task }
     }
 
+    /// A client of a worker that somebody else runs.
+    pub(crate) fn client_of(address: SocketAddr) -> Self {
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        Self { address, client, shutdown: None, task: tokio::spawn(std::future::ready(Ok(()))) }
+    }
+
+    /// Sends a body to a server that may not live to answer.
+    pub(crate) async fn try_post(&self, path: &str, body: &Value) {
+        let _ = patiently(self.client.request(self.build(Method::POST, path, body.to_string()))).await;
+    }
+
     /// Tells it to drain.
     pub(crate) fn stop(&mut self) {
         let _ = self.shutdown.take().expect("stopped once").send(());
