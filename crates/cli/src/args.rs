@@ -241,7 +241,12 @@ fitted to, to standard error.")]
         #[arg(long, value_name = "NAME", requires = "step_log")]
         name: Option<String>,
         /// A profile whose figures are to be fitted to
-        #[arg(long, value_name = "PROFILE", required_unless_present = "step_log", conflicts_with = "step_log")]
+        #[arg(
+            long,
+            value_name = "PROFILE",
+            required_unless_present = "step_log",
+            conflicts_with = "step_log"
+        )]
         figures: Option<String>,
     },
 }

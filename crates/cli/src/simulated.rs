@@ -29,7 +29,9 @@ pub(crate) fn profiles(engine: EngineKind, names: &[String], models: &[String]) 
         return Ok(Vec::new());
     }
     if !models.is_empty() {
-        bail!("a simulated engine runs no model; leave --model out, and name a device and a model with --profile");
+        bail!(
+            "a simulated engine runs no model; leave --model out, and name a device and a model with --profile"
+        );
     }
     if names.is_empty() {
         return Ok(vec![profile::shipped(profile::DEFAULT_NAME)?]);
@@ -46,7 +48,7 @@ pub(crate) fn profiles(engine: EngineKind, names: &[String], models: &[String]) 
 /// A shipped profile by its name, or one in a file.
 pub(crate) fn find(name: &str) -> Result<Profile> {
     let path = Path::new(name);
-    if !path.extension().is_some_and(|extension| extension == "toml") {
+    if path.extension().is_none_or(|extension| extension != "toml") {
         return Ok(profile::shipped(name)?);
     }
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;

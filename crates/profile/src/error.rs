@@ -33,7 +33,9 @@ pub enum ProfileError {
         reason: String,
     },
     /// Too little to fit to.
-    #[error("the step log has {steps} steps, but a fit needs at least {needed}; log more, of several batch sizes")]
+    #[error(
+        "the step log has {steps} steps, but a fit needs at least {needed}; log more, of several batch sizes"
+    )]
     TooFewSteps {
         /// Steps in the log.
         steps: usize,

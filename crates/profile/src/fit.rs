@@ -42,7 +42,12 @@ pub fn fit(profile: &Profile) -> Profile {
 /// What the profile gives for each of its figures: simulated over published, less one.
 pub fn residuals(profile: &Profile) -> Vec<f64> {
     let loads = loads(profile);
-    profile.figures.iter().zip(&loads).map(|(figure, load)| residual(profile, figure, load.as_ref())).collect()
+    profile
+        .figures
+        .iter()
+        .zip(&loads)
+        .map(|(figure, load)| residual(profile, figure, load.as_ref()))
+        .collect()
 }
 
 fn loads(profile: &Profile) -> Vec<Option<SteadyLoad>> {

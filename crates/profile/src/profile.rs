@@ -110,8 +110,8 @@ impl Fitted {
 impl Profile {
     /// Reads a profile and refuses numbers that make no sense.
     pub fn parse(text: &str) -> Result<Self, ProfileError> {
-        let profile: Self =
-            toml::from_str(text).map_err(|error| ProfileError::Syntax(error.to_string().trim().to_owned()))?;
+        let profile: Self = toml::from_str(text)
+            .map_err(|error| ProfileError::Syntax(error.to_string().trim().to_owned()))?;
         profile.validate()?;
         Ok(profile)
     }
@@ -128,7 +128,8 @@ impl Profile {
 
     /// How long a step takes, microseconds.
     pub fn step_time_us(&self, shape: &StepShape) -> f64 {
-        let Fitted { compute_efficiency, memory_efficiency, overhead_us, sequence_us, packing_us } = self.fitted;
+        let Fitted { compute_efficiency, memory_efficiency, overhead_us, sequence_us, packing_us } =
+            self.fitted;
         let count = f64::from(self.device.count);
         // 10¹² a second are 10⁶ a microsecond; 10⁹ are 10³.
         let compute_us =
@@ -146,9 +147,8 @@ impl Profile {
             if sound && value.is_finite() { Ok(()) } else { Err(error) }
         };
         let positive = |field, number: f64| value(field, number, number > 0.0, POSITIVE);
-        let share = |field, number: f64| {
-            value(field, number, number > 0.0 && number <= 1.0, "above 0 and at most 1")
-        };
+        let share =
+            |field, number: f64| value(field, number, number > 0.0 && number <= 1.0, "above 0 and at most 1");
         let none_or_more = |field, number: f64| value(field, number, number >= 0.0, "0 or more");
         positive("device.count", self.device.count.into())?;
         positive("device.peak_tflops", self.device.peak_tflops)?;

@@ -81,8 +81,7 @@ fn a_step_takes_the_longer_of_arithmetic_and_traffic_and_the_overhead() {
     assert!((time_us(&profile, &[(1, 1000)]) - (traffic / 837_500.0 + 102.0)).abs() < 1e-6);
     // A chunk of 4,096 tokens after 4,096: arithmetic at half of 1,979 TFLOPS.
     let pairs = 4096.0 * 4096.0 + 4096.0 * 4097.0 / 2.0;
-    let operations =
-        2.0 * 6_979_321_856.0 * 4096.0 + 2.0 * 525_336_576.0 + 4.0 * 32.0 * 32.0 * 128.0 * pairs;
+    let operations = 2.0 * 6_979_321_856.0 * 4096.0 + 2.0 * 525_336_576.0 + 4.0 * 32.0 * 32.0 * 128.0 * pairs;
     assert!((time_us(&profile, &[(4096, 4096)]) - (operations / 989.5e6 + 132.0)).abs() < 1e-6);
     profile.device.count = 2;
     assert!((time_us(&profile, &[(1, 1000)]) - (traffic / 1_675_000.0 + 102.0)).abs() < 1e-6);
@@ -102,11 +101,7 @@ fn numbers_that_make_no_sense_are_refused_with_their_field() {
     let text = h100().to_toml();
     for (from, to, message) in [
         ("count = 1", "count = 0", "the profile's `device.count` is 0, but must be a number above 0"),
-        (
-            "memory_efficiency = 0.",
-            "memory_efficiency = 3.",
-            "`fitted.memory_efficiency` is 3.",
-        ),
+        ("memory_efficiency = 0.", "memory_efficiency = 3.", "`fitted.memory_efficiency` is 3."),
         ("overhead_us = ", "overhead_us = -1", "`fitted.overhead_us` is -1"),
         ("max_num_seqs = 2048", "max_num_seqs = 0", "`limits.max_num_seqs` is 0"),
         ("peak_tflops = ", "peak_tflop = ", "unknown field `peak_tflop`"),
@@ -142,8 +137,7 @@ fn log_of(profile: &Profile) -> StepLog {
         }
         StepSample { seconds: time_us(profile, &runs) / 1e6, runs }
     });
-    let header =
-        StepLogHeader { device: "CPU".into(), model: profile.model.clone(), limits: profile.limits };
+    let header = StepLogHeader { device: "CPU".into(), model: profile.model.clone(), limits: profile.limits };
     StepLog { header, samples: samples.collect() }
 }
 

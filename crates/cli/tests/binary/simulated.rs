@@ -42,10 +42,10 @@ fn a_simulated_worker_has_its_profiles_name_and_limits_and_ends_with_a_failure_w
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("mine.toml");
     let shown = run(&mut tenk(["profile", "show", "h100-llama-8b"])).succeeded();
-    let mine = shown.replacen("h100-llama-8b", "mine", 1).replacen("max_num_seqs = 2048", "max_num_seqs = 77", 1);
+    let mine =
+        shown.replacen("h100-llama-8b", "mine", 1).replacen("max_num_seqs = 2048", "max_num_seqs = 77", 1);
     std::fs::write(&path, mine).expect("written");
-    let worker =
-        ["worker", "--engine", "simulated", "--profile", text(&path), "--listen", "127.0.0.1:0"];
+    let worker = ["worker", "--engine", "simulated", "--profile", text(&path), "--listen", "127.0.0.1:0"];
     let worker = Process::start(tenk(worker).env("TENK_ENGINE__KV_CACHE_TOKENS", "4096"));
     let address = worker.address();
     let load = get(address, "/internal/load").json();

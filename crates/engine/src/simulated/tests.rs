@@ -17,7 +17,11 @@ fn quick() -> Arc<Profile> {
 const VOCAB: usize = 300;
 
 /// Runs all prompts through one scheduler and returns each one's answer, with the number of preemptions and hits.
-fn answers(config: &scheduler::Config, prompts: &[(Vec<u32>, String)], len: usize) -> (Vec<Vec<u32>>, u64, u64) {
+fn answers(
+    config: &scheduler::Config,
+    prompts: &[(Vec<u32>, String)],
+    len: usize,
+) -> (Vec<Vec<u32>>, u64, u64) {
     let slots = config.num_blocks * config.block_size;
     let mut backend = SimulatedBackend::new(quick(), slots, VOCAB);
     let mut scheduler = Scheduler::new(config.clone()).expect("sound");
@@ -96,11 +100,8 @@ proptest! {
 #[test]
 fn preemption_and_prefix_hits_do_happen_in_such_runs() {
     let prompts: Vec<_> = (0..6).map(|end| ((0..40).chain([end]).collect(), String::new())).collect();
-    let (_, preemptions, _) = answers(
-        &scheduler::Config { num_blocks: 40, prefix_caching: false, ..config() },
-        &prompts,
-        19,
-    );
+    let (_, preemptions, _) =
+        answers(&scheduler::Config { num_blocks: 40, prefix_caching: false, ..config() }, &prompts, 19);
     let (_, _, hits) = answers(&scheduler::Config { max_num_seqs: 1, ..config() }, &prompts, 19);
     assert!(preemptions > 0 && hits == 5 * 40, "{preemptions} preemptions, {hits} hits");
 }
@@ -169,7 +170,8 @@ fn garbage_is_other_words_and_the_same_ones_each_time() {
 #[test]
 fn any_text_has_ids_that_give_it_back_and_known_words_are_one_each() {
     let tokenizer = crate::tokenizer::Tokenizer::from_words(&WORDS).expect("sound");
-    for text in ["the world is a place", " Grüße, 世界!\n\t\u{0}🦀 123", "", "<|im_start|>user\nhi<|im_end|>"] {
+    for text in ["the world is a place", " Grüße, 世界!\n\t\u{0}🦀 123", "", "<|im_start|>user\nhi<|im_end|>"]
+    {
         for parse_special in [false, true] {
             let ids = tokenizer.encode(text, true, parse_special).expect("any text has ids");
             assert_eq!(tokenizer.decode(&ids, false), text);

@@ -29,8 +29,7 @@ impl Tokenizer {
         let end = plain.len() as u32 + 1;
         let types = plain.iter().map(|_| 1).chain(CONTROL.map(|_| 3)).map(Value::I32).collect();
         let tokens = plain.into_iter().chain(CONTROL.map(str::to_owned)).map(Value::String).collect();
-        let merges =
-            merges.iter().map(|(left, right)| Value::String(format!("{left} {right}"))).collect();
+        let merges = merges.iter().map(|(left, right)| Value::String(format!("{left} {right}"))).collect();
         let metadata = [
             ("model", Value::String("gpt2".into())),
             // Takes a word that is a token whole, without merges that lead there.

@@ -42,8 +42,11 @@ pub(crate) async fn heal(State(app): State<Arc<App>>) -> Result<StatusCode, Fail
 pub(crate) async fn inject(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let Some(faults) = &app.faults else { return next.run(request).await };
     if faults.draws_error() {
-        return Failed(ApiError::new(ErrorCode::Internal, "this request fails by a fault that was asked for"))
-            .into_response();
+        return Failed(ApiError::new(
+            ErrorCode::Internal,
+            "this request fails by a fault that was asked for",
+        ))
+        .into_response();
     }
     let response = next.run(request).await;
     let content_type = response.headers().get(header::CONTENT_TYPE);
@@ -63,7 +66,11 @@ fn cut_after(body: Body, pieces: u32) -> Body {
         let goes_on = piece.as_ref().is_ok_and(|bytes| !bytes.ends_with(end.as_bytes()));
         std::future::ready(goes_on)
     });
-    let cut = stream::once(std::future::ready(Err(axum::Error::new("cut off by a fault"))));
+    let cut = stream::once(async {
+        // The server sends what it has when it has to wait, and at an error forgets it.
+        tokio::task::yield_now().await;
+        Err(axum::Error::new("cut off by a fault"))
+    });
     Body::from_stream(pieces.chain(cut))
 }
 

@@ -10,6 +10,6 @@ mod info;
 mod lifecycle;
 mod logprobs;
 mod overload;
-mod streams;
 mod simulated;
+mod streams;
 mod support;
