@@ -10,7 +10,7 @@ use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use worker::{Worker, WorkerError, WorkerModel};
 
-use crate::support::{CHAT, Server, Setup, chat, completion, events, merged, patiently, streamed, text_of};
+use crate::support::{CHAT, Server, Setup, chat, events, merged, patiently, streamed, text_of};
 
 const FAULTS: &str = "/admin/faults";
 
