@@ -262,7 +262,7 @@ Examples:
   tenk config show > tenk.toml
   TENK_SCHEDULER__MAX_NUM_SEQS=64 tenk config show
 
-Secrets are shown as ***.")]
+A secret that is set is shown as a comment, such as # api_key = \"***\".")]
     Show {
         #[command(flatten)]
         config: ConfigArgs,

@@ -64,6 +64,12 @@ impl LoadedModel {
         })
     }
 
+    /// With a chat template that knows the date: `clock` says the seconds since 1970 whenever a prompt is made.
+    #[must_use]
+    pub fn with_clock(self, clock: fn() -> i64) -> Self {
+        Self { chat_template: self.chat_template.with_clock(clock), ..self }
+    }
+
     /// The name that requests use.
     pub fn name(&self) -> &str {
         &self.name

@@ -12,3 +12,4 @@ mod logprobs;
 mod overload;
 mod streams;
 mod support;
+mod templates;
