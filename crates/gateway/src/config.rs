@@ -37,13 +37,17 @@ pub struct Config {
     pub queue_timeout_ms: u64,
     /// How long a worker may take to connect.
     pub connect_timeout_ms: u64,
-    /// How long a worker may take to its first byte.
+    /// How long a request may take to its answer's first byte, the wait in line and all attempts included; an answer
+    /// that is not streamed comes as a whole.
     pub first_byte_timeout_s: u64,
     /// How long a stream may be silent.
     pub idle_timeout_s: u64,
     /// The most attempts for one request, the first included.
     pub attempts_max: usize,
-    /// How long streams may go on after a signal to stop.
+    /// How long it goes on taking requests after a signal to stop, unready, so that whoever balances in front of it
+    /// can send them elsewhere. Answers then ask clients to close their connections.
+    pub drain_delay_ms: u64,
+    /// How long streams may go on after that.
     pub drain_timeout_s: u64,
 }
 
@@ -55,6 +59,9 @@ pub struct KeyConfig {
     pub tenant: String,
     /// SHA-256 of the key, 64 hexadecimal digits; `tenk key new` prints it.
     pub sha256: String,
+    /// The least `priority` that its requests may ask for; what is lower goes first, and may push others back.
+    #[serde(default)]
+    pub priority_min: i32,
 }
 
 impl Default for Config {
@@ -76,6 +83,7 @@ impl Default for Config {
             first_byte_timeout_s: 600,
             idle_timeout_s: 120,
             attempts_max: 4,
+            drain_delay_ms: 1_000,
             drain_timeout_s: 30,
         }
     }
@@ -145,6 +153,7 @@ impl Config {
             ("first_byte_timeout_s", self.first_byte_timeout_s as usize, 1, 86_400),
             ("idle_timeout_s", self.idle_timeout_s as usize, 1, 86_400),
             ("attempts_max", self.attempts_max, 1, 16),
+            ("drain_delay_ms", self.drain_delay_ms as usize, 0, 600_000),
             ("drain_timeout_s", self.drain_timeout_s as usize, 0, 3600),
         ];
         match bounds.into_iter().find(|(_, value, min, max)| value < min || value > max) {
@@ -180,6 +189,7 @@ mod tests {
             "first_byte_timeout_s": 600,
             "idle_timeout_s": 120,
             "attempts_max": 4,
+            "drain_delay_ms": 1_000,
             "drain_timeout_s": 30,
         });
         assert_eq!(shown, expected);
