@@ -35,11 +35,14 @@
 //! Histograms are HDR histograms over 1 µs to 1 hour with three significant digits.
 
 mod answer;
+pub mod answer_hash;
+mod api_key;
 pub mod arrivals;
+pub mod asking;
 mod client;
+mod clock;
 mod collector;
 mod command;
-mod config;
 mod driver;
 mod error;
 pub mod metrics;
@@ -50,9 +53,10 @@ pub mod scenario;
 mod target;
 #[cfg(test)]
 mod tests;
+mod validate;
 mod words;
 
+pub use api_key::ApiKey;
 pub use command::{RunArgs, Verdict, run};
-pub use config::{ApiKey, RunConfig};
 pub use driver::LoadTest;
 pub use error::Error;
