@@ -20,6 +20,7 @@ use crate::scenario::Scenario;
 use crate::target::Target;
 use crate::validate::validate;
 
+mod files;
 mod lanes;
 mod phase;
 mod prepare;
@@ -93,6 +94,7 @@ impl LoadTest {
             )));
         }
         let target = Target::parse(&self.scenario.target)?;
+        files::allow_connections(self.scenario.client.connections_max);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -212,3 +214,6 @@ async fn flush_regularly(lanes: Arc<Lanes>) {
         lanes.records.flush().await;
     }
 }
+
+#[cfg(test)]
+mod tests;

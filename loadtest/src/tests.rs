@@ -19,7 +19,9 @@ use crate::report::Report;
 use crate::scenario::{Answers, Arrivals, Client as ClientSettings, Length, Prompts, Scenario};
 use crate::target::Target;
 
-mod server;
+mod load;
+pub(crate) mod server;
+mod stale;
 
 use server::{Answer, End, Server, done, finish, role, text, usage, whole_stream};
 
