@@ -7,9 +7,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{ApiKey, RunConfig};
+use crate::api_key::ApiKey;
+use crate::arrivals::Shard;
 use crate::driver::LoadTest;
 use crate::report::Report;
+use crate::scenario::{Answers, Arrivals, Client, Length, Prompts, Scenario};
 
 /// Load a server that speaks OpenAI's API with a fixed number of users, and report what it did.
 #[derive(Clone, Debug, clap::Args)]
@@ -87,28 +89,42 @@ fn parse_key(key: &str) -> Result<ApiKey, std::convert::Infallible> {
 }
 
 impl RunArgs {
-    /// The settings that these arguments mean. `new_seed` is taken unless a seed was given.
-    pub fn config(&self, new_seed: u64) -> RunConfig {
-        let defaults = RunConfig::default();
-        RunConfig {
+    /// The scenario that these arguments mean. `new_seed` is taken unless a seed was given.
+    pub fn scenario(&self, new_seed: u64) -> Scenario {
+        const REQUESTS: u64 = 100;
+        let prompts = match &self.prompts {
+            Some(path) => Prompts::File { path: path.clone() },
+            None => Prompts::Synthetic {
+                tokens: Length::Fixed(self.prompt_tokens),
+                shared_prefix_tokens: self.shared_prefix_tokens,
+                shared_prefixes: 1,
+                repeats: None,
+            },
+        };
+        Scenario {
             target: self.target.clone(),
             model: self.model.clone(),
-            users: self.users,
-            requests: if self.duration_s.is_some() { None } else { self.requests.or(defaults.requests) },
+            seed: self.seed.unwrap_or(new_seed),
+            arrivals: Arrivals::ClosedLoop { users: self.users, think_time_s: 0.0 },
+            requests: if self.duration_s.is_some() { None } else { self.requests.or(Some(REQUESTS)) },
             duration_s: self.duration_s,
             warmup: self.warmup,
-            prompt_tokens: self.prompt_tokens,
-            shared_prefix_tokens: self.shared_prefix_tokens,
-            prompt_file: self.prompts.clone(),
-            max_tokens: self.max_tokens,
-            ignore_eos: self.ignore_eos,
-            temperature: self.temperature,
-            stream: !self.no_stream,
-            return_token_ids: self.return_token_ids,
-            keep_alive: !self.no_keep_alive,
-            seed: self.seed.unwrap_or(new_seed),
-            connect_timeout_s: self.connect_timeout_s,
-            request_timeout_s: self.request_timeout_s,
+            prompts,
+            answers: Answers {
+                max_tokens: Length::Fixed(self.max_tokens),
+                ignore_eos: self.ignore_eos,
+                temperature: self.temperature,
+                streamed: if self.no_stream { 0.0 } else { 1.0 },
+                return_token_ids: self.return_token_ids,
+                ..Answers::default()
+            },
+            client: Client {
+                connect_timeout_s: self.connect_timeout_s,
+                request_timeout_s: self.request_timeout_s,
+                keep_alive: !self.no_keep_alive,
+                ..Client::default()
+            },
+            ..Scenario::default()
         }
     }
 }
@@ -155,10 +171,12 @@ impl From<Verdict> for ExitCode {
 pub async fn run(args: RunArgs) -> anyhow::Result<Verdict> {
     let new_seed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
     let load_test = LoadTest {
-        config: args.config(new_seed),
+        scenario: args.scenario(new_seed),
         api_key: args.api_key,
         report_dir: args.report_dir.clone(),
         progress: std::io::stderr().is_terminal(),
+        shard: Shard::WHOLE,
+        start_at: None,
     };
     let stop = CancellationToken::new();
     let on_interrupt = tokio::spawn({
@@ -204,9 +222,10 @@ mod tests {
 
     #[test]
     fn arguments_alone_give_the_default_settings() {
-        let args = parse("--target http://127.0.0.1:8000").expect("enough");
-        assert_eq!(args.config(7), RunConfig { seed: 7, ..RunConfig::default() });
-        args.config(7).validate().expect("valid");
+        let args = parse("--target http://127.0.0.1:8080").expect("enough");
+        let expected = Scenario { seed: 7, requests: Some(100), ..Scenario::default() };
+        assert_eq!(args.scenario(7), expected);
+        crate::validate::validate(&args.scenario(7)).expect("valid");
     }
 
     #[test]
@@ -216,27 +235,37 @@ mod tests {
              --max-tokens 6 --ignore-eos --temperature 0.5 --model m --no-stream --return-token-ids --no-keep-alive --seed 9 \
              --connect-timeout-s 2 --request-timeout-s 3",
         );
-        let expected = RunConfig {
+        let expected = Scenario {
             target: "http://h".into(),
             model: Some("m".into()),
-            users: 3,
+            arrivals: Arrivals::ClosedLoop { users: 3, think_time_s: 0.0 },
             requests: None,
             duration_s: Some(1.5),
             warmup: 4,
-            prompt_tokens: 40,
-            shared_prefix_tokens: 5,
-            prompt_file: None,
-            max_tokens: 6,
-            ignore_eos: true,
-            temperature: Some(0.5),
-            stream: false,
-            return_token_ids: true,
-            keep_alive: false,
+            prompts: Prompts::Synthetic {
+                tokens: Length::Fixed(40),
+                shared_prefix_tokens: 5,
+                shared_prefixes: 1,
+                repeats: None,
+            },
+            answers: Answers {
+                max_tokens: Length::Fixed(6),
+                ignore_eos: true,
+                temperature: Some(0.5),
+                streamed: 0.0,
+                return_token_ids: true,
+                ..Answers::default()
+            },
+            client: Client {
+                connect_timeout_s: 2.0,
+                request_timeout_s: 3.0,
+                keep_alive: false,
+                ..Client::default()
+            },
             seed: 9,
-            connect_timeout_s: 2.0,
-            request_timeout_s: 3.0,
+            ..Scenario::default()
         };
-        assert_eq!(args.expect("known").config(7), expected);
+        assert_eq!(args.expect("known").scenario(7), expected);
     }
 
     #[test]
@@ -244,6 +273,6 @@ mod tests {
         assert!(parse("--target http://h --requests 3 --duration-s 1").is_err());
         assert!(parse("--target http://h --prompts p.jsonl --prompt-tokens 9").is_err());
         let args = parse("--target http://h --prompts p.jsonl").expect("fits together");
-        assert_eq!(args.config(0).prompt_file, Some(PathBuf::from("p.jsonl")));
+        assert_eq!(args.scenario(0).prompts, Prompts::File { path: "p.jsonl".into() });
     }
 }

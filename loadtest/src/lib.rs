@@ -15,8 +15,10 @@
 //!
 //! | figure | definition |
 //! |---|---|
-//! | scheduled | when the request was due: in a closed loop the moment its user became free, the run's start for the first one |
+//! | scheduled | when the request was due: in an open loop as its schedule says, which was there before the run and is never moved; in a closed loop when its user was free and had thought, the run's start for the first one; a conversation's next turn when the last one had ended |
 //! | sent | when the request was handed to the HTTP client; opening a connection comes after it and counts |
+//! | resent | sent once more on a new connection, since the server had closed an idle one before a byte of an answer; its times run from the first sending |
+//! | unsent | due when as many requests were in flight as may be: never sent, failed, and counted as offered |
 //! | output chunk | a streamed event that brought text; one that brings only a role, a finish reason or usage is no token |
 //! | TTFT | first output chunk − sent; `ttft_from_schedule` is the same from *scheduled*, so that no wait is left out |
 //! | output tokens | the server's `usage.completion_tokens`; without usage, the tokens of the chunks |
@@ -35,11 +37,14 @@
 //! Histograms are HDR histograms over 1 µs to 1 hour with three significant digits.
 
 mod answer;
+pub mod answer_hash;
+mod api_key;
 pub mod arrivals;
+pub mod asking;
 mod client;
+mod clock;
 mod collector;
 mod command;
-mod config;
 mod driver;
 mod error;
 pub mod metrics;
@@ -50,9 +55,10 @@ pub mod scenario;
 mod target;
 #[cfg(test)]
 mod tests;
+mod validate;
 mod words;
 
+pub use api_key::ApiKey;
 pub use command::{RunArgs, Verdict, run};
-pub use config::{ApiKey, RunConfig};
 pub use driver::LoadTest;
 pub use error::Error;

@@ -6,10 +6,10 @@ use std::path::Path;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::config::RunConfig;
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::prompts::PromptBasis;
+use crate::scenario::Scenario;
 
 mod table;
 
@@ -36,7 +36,7 @@ pub struct Report {
     /// The model that was asked for.
     pub model: String,
     /// All settings, the seed that was in force among them.
-    pub config: RunConfig,
+    pub scenario: Scenario,
     /// How the length of prompts is known.
     pub prompt_basis: PromptBasis,
     /// Whether it was stopped before its end.
@@ -158,7 +158,7 @@ impl Summary {
 /// One kind of failure.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ErrorCount {
-    /// `connect`, `disconnected`, `timeout`, `http_STATUS`, `stream_error`, `truncated` or `bad_answer`.
+    /// `unsent`, `connect`, `disconnected`, `timeout`, `http_STATUS`, `stream_error`, `truncated` or `bad_answer`.
     pub kind: String,
     /// How many.
     pub count: u64,
@@ -169,8 +169,8 @@ pub struct ErrorCount {
 /// What a report is made of.
 #[derive(Clone, Debug)]
 pub struct RunFacts {
-    /// See [`Report::config`].
-    pub config: RunConfig,
+    /// See [`Report::scenario`].
+    pub scenario: Scenario,
     /// See [`Report::target`].
     pub target: String,
     /// See [`Report::model`].
@@ -225,7 +225,7 @@ impl Report {
             started_unix_s: facts.started_unix_s,
             target: facts.target,
             model: facts.model,
-            config: facts.config,
+            scenario: facts.scenario,
             prompt_basis: facts.prompt_basis,
             interrupted: facts.interrupted,
             valid: latency.dispatch_delay_ms.is_none_or(|delay| delay.p50 <= DISPATCH_DELAY_P50_MS_MAX),
@@ -273,7 +273,7 @@ impl Report {
 }
 
 fn notes(facts: &RunFacts) -> Vec<String> {
-    let (config, metrics) = (&facts.config, &facts.metrics);
+    let metrics = &facts.metrics;
     let requests = metrics.succeeded + metrics.failed;
     let mut notes = Vec::new();
     match facts.prompt_basis {
@@ -290,7 +290,7 @@ fn notes(facts: &RunFacts) -> Vec<String> {
             notes.push(format!("{count} {what}"));
         }
     };
-    if config.ignore_eos {
+    if facts.scenario.answers.ignore_eos {
         count(metrics.short, "answers are shorter than max-tokens although ignore-eos was set");
     }
     count(metrics.empty, "answers have no token");

@@ -11,8 +11,6 @@ fn streamed() -> RequestRecord {
         Chunk { at_us: 1_550, tokens: 3 },
     ];
     RequestRecord {
-        index: 0,
-        warmup: false,
         scheduled_us: 100,
         sent_us: 150,
         first_token_us: Some(1_150),
@@ -24,7 +22,7 @@ fn streamed() -> RequestRecord {
         finish_reason: Some("length".into()),
         usage: Some(Usage { prompt_tokens: 12, cached_prompt_tokens: 8, completion_tokens: 5 }),
         max_tokens: 5,
-        failure: None,
+        ..RequestRecord::default()
     }
 }
 

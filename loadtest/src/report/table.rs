@@ -4,6 +4,7 @@ use std::io::{Result, Write};
 
 use super::{Report, Summary};
 use crate::prompts::PromptBasis;
+use crate::scenario::{Arrivals, Length, Prompts};
 
 pub(super) fn write(report: &Report, mut to: impl Write) -> Result<()> {
     let to = &mut to;
@@ -13,34 +14,39 @@ pub(super) fn write(report: &Report, mut to: impl Write) -> Result<()> {
 }
 
 fn head(report: &Report, to: &mut impl Write) -> Result<()> {
-    let (config, requests) = (&report.config, &report.requests);
+    let (scenario, requests) = (&report.scenario, &report.requests);
     writeln!(to, "target      {}, model {}", report.target, report.model)?;
-    let end = match (config.requests, config.duration_s) {
-        (Some(requests), _) => format!("{requests} requests"),
-        (None, duration_s) => format!("{} s", duration_s.unwrap_or_default()),
+    let end = match (scenario.requests, scenario.duration_s) {
+        (Some(requests), Some(duration_s)) => format!("{requests} requests or {duration_s} s"),
+        (Some(requests), None) => format!("{requests} requests"),
+        (None, Some(duration_s)) => format!("{duration_s} s"),
+        (None, None) => "to the end".to_owned(),
     };
-    writeln!(
-        to,
-        "load        closed loop, {} users, {end}, {} requests before to warm up",
-        config.users, requests.warmup
-    )?;
-    let shared = config.shared_prefix_tokens;
+    let load = arrivals(&scenario.arrivals);
+    writeln!(to, "load        {load}, {end}, {} requests before to warm up", requests.warmup)?;
+    let shared = match &scenario.prompts {
+        Prompts::Synthetic { shared_prefix_tokens, .. } => *shared_prefix_tokens,
+        Prompts::Conversation { .. } | Prompts::File { .. } => 0,
+    };
     match report.prompt_basis {
         PromptBasis::Counted { sample_tokens } => {
             writeln!(to, "prompts     {sample_tokens} tokens as the target counts, {shared} of them shared")?;
         }
         PromptBasis::Estimated => {
-            writeln!(
-                to,
-                "prompts     about {} tokens, estimated, {shared} of them shared",
-                config.prompt_tokens
-            )?;
+            let tokens = prompt_tokens(&scenario.prompts);
+            writeln!(to, "prompts     about {tokens} tokens, estimated, {shared} of them shared")?;
         }
         PromptBasis::File { prompts } => writeln!(to, "prompts     {prompts} from a file")?,
     }
-    let streamed = if config.stream { "streamed" } else { "whole" };
-    let eos = if config.ignore_eos { ", past the end of sequence" } else { "" };
-    writeln!(to, "answers     at most {} tokens{eos}, {streamed}, seed {}", config.max_tokens, config.seed)?;
+    let answers = &scenario.answers;
+    let streamed = match answers.streamed {
+        1.0 => "streamed".to_owned(),
+        0.0 => "whole".to_owned(),
+        share => format!("{} of 100 streamed", share * 100.0),
+    };
+    let eos = if answers.ignore_eos { ", past the end of sequence" } else { "" };
+    let max_tokens = length(answers.max_tokens);
+    writeln!(to, "answers     at most {max_tokens} tokens{eos}, {streamed}, seed {}", scenario.seed)?;
     write!(to, "outcome     {} succeeded, {} failed", requests.succeeded, requests.failed)?;
     if report.interrupted {
         write!(to, ", {} abandoned: INTERRUPTED", requests.abandoned)?;
@@ -50,6 +56,36 @@ fn head(report: &Report, to: &mut impl Write) -> Result<()> {
         writeln!(to, "            {count} ended by {reason}")?;
     }
     Ok(())
+}
+
+fn arrivals(arrivals: &Arrivals) -> String {
+    match arrivals {
+        Arrivals::ClosedLoop { users, think_time_s } if *think_time_s > 0.0 => {
+            format!("closed loop, {users} users who think for {think_time_s} s")
+        }
+        Arrivals::ClosedLoop { users, .. } => format!("closed loop, {users} users"),
+        Arrivals::Constant { rate } => format!("constant, {rate} requests/s"),
+        Arrivals::Poisson { rate } => format!("poisson, {rate} requests/s"),
+        Arrivals::Gamma { rate, cv } => format!("gamma, {rate} requests/s, variation {cv}"),
+        Arrivals::Ramp { from, to } => format!("ramp, {from} to {to} requests/s"),
+        Arrivals::Steps { steps } => format!("{} steps", steps.len()),
+        Arrivals::Trace { path, speed } => format!("trace {} at {speed} times its speed", path.display()),
+    }
+}
+
+fn prompt_tokens(prompts: &Prompts) -> String {
+    match prompts {
+        Prompts::Synthetic { tokens, .. } | Prompts::Conversation { tokens, .. } => length(*tokens),
+        Prompts::File { .. } => "an unknown number of".to_owned(),
+    }
+}
+
+fn length(length: Length) -> String {
+    match length {
+        Length::Fixed(tokens) => tokens.to_string(),
+        Length::Uniform { min, max } => format!("{min} to {max}"),
+        Length::LogNormal { median, max, .. } => format!("{median} in the median and {max} at most"),
+    }
 }
 
 fn figures(report: &Report, to: &mut impl Write) -> Result<()> {

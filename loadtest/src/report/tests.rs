@@ -4,8 +4,6 @@ use crate::record::{Chunk, Failure, FailureKind, RequestRecord, TokenBasis, Usag
 /// One success of 3 tokens, 100 ms apart, after 200 ms; with `failures` beside it.
 fn facts(failures: &[FailureKind]) -> RunFacts {
     let record = RequestRecord {
-        index: 0,
-        warmup: false,
         scheduled_us: 0,
         sent_us: 0,
         first_token_us: Some(200_000),
@@ -17,7 +15,7 @@ fn facts(failures: &[FailureKind]) -> RunFacts {
         finish_reason: Some("length".into()),
         usage: Some(Usage { prompt_tokens: 10, cached_prompt_tokens: 0, completion_tokens: 3 }),
         max_tokens: 3,
-        failure: None,
+        ..RequestRecord::default()
     };
     let mut metrics = Metrics::new().expect("bounds");
     metrics.add(&record);
@@ -25,7 +23,7 @@ fn facts(failures: &[FailureKind]) -> RunFacts {
         metrics.add(&RequestRecord { failure: Some(Failure::new(*kind, "seen")), ..record.clone() });
     }
     RunFacts {
-        config: RunConfig::default(),
+        scenario: Scenario::default(),
         target: "http://127.0.0.1:1".into(),
         model: "m".into(),
         prompt_basis: PromptBasis::Counted { sample_tokens: 127 },
@@ -57,7 +55,6 @@ fn the_documents_fields_are_those_of_its_schema() {
     let mut keys: Vec<&str> = report.as_object().expect("object").keys().map(String::as_str).collect();
     keys.sort_unstable();
     let expected = [
-        "config",
         "errors",
         "finish_reasons",
         "interrupted",
@@ -66,6 +63,7 @@ fn the_documents_fields_are_those_of_its_schema() {
         "notes",
         "prompt_basis",
         "requests",
+        "scenario",
         "schema",
         "span_s",
         "started_unix_s",
@@ -129,7 +127,7 @@ fn a_tester_that_is_late_makes_its_run_invalid() {
 fn what_weakens_the_figures_is_noted() {
     let mut facts = facts(&[]);
     facts.prompt_basis = PromptBasis::Estimated;
-    facts.config.ignore_eos = true;
+    facts.scenario.answers.ignore_eos = true;
     facts.metrics.short = 4;
     facts.metrics.without_usage = 2;
     let notes = Report::new(facts).notes.join("\n");
