@@ -36,12 +36,14 @@
 
 mod answer;
 pub mod arrivals;
+pub mod asking;
 mod client;
 mod collector;
 mod command;
 mod config;
 mod driver;
 mod error;
+mod lengths;
 pub mod metrics;
 pub mod prompts;
 pub mod record;
@@ -50,6 +52,7 @@ pub mod scenario;
 mod target;
 #[cfg(test)]
 mod tests;
+pub mod trace;
 mod words;
 
 pub use command::{RunArgs, Verdict, run};
