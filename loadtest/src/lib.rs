@@ -39,7 +39,7 @@ pub mod arrivals;
 pub mod asking;
 mod client;
 mod collector;
-mod command;
+mod commands;
 mod config;
 mod driver;
 mod error;
@@ -55,7 +55,7 @@ mod tests;
 pub mod trace;
 mod words;
 
-pub use command::{RunArgs, Verdict, run};
+pub use commands::{RUN_EXAMPLES, RunArgs, ScenarioArgs, Shard, Verdict, list_scenarios, run};
 pub use config::{ApiKey, RunConfig};
 pub use driver::LoadTest;
 pub use error::Error;

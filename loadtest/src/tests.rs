@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::client::{Client, Clock, Job};
-use crate::command::Verdict;
+use crate::commands::Verdict;
 use crate::config::{ApiKey, RunConfig};
 use crate::driver::LoadTest;
 use crate::error::Error;
