@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 
-/// Conversations of the warm-up are numbered from here on, so that they warm no cache for measured ones.
+/// Requests of the warm-up are numbered from here on, so that they warm no cache for measured ones; prefixes that
+/// prompts share, and the prompts of a file, are the same in both.
 pub const WARMUP_INDEX_START: u64 = 1 << 63;
 
 /// Makes requests. It is asked for each one as it is due, on the thread that keeps the times, so it must be quick.

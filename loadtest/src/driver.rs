@@ -18,7 +18,6 @@ use crate::error::Error;
 use crate::report::{Report, RunFacts};
 use crate::scenario::Scenario;
 use crate::target::Target;
-use crate::validate::validate;
 
 mod files;
 mod lanes;
@@ -86,7 +85,7 @@ impl LoadTest {
 
     fn run_on_this_thread(self, stop: &CancellationToken) -> Result<Report, Error> {
         let start = StartAt::new(self.start_at)?;
-        validate(&self.scenario)?;
+        self.scenario.validate()?;
         if !self.shard.is_valid() {
             let Shard { index, count } = self.shard;
             return Err(Error::Config(format!(

@@ -34,6 +34,16 @@ pub enum Error {
         /// What is wrong and what was expected.
         reason: String,
     },
+    /// A line of a file of prompts or of a trace is not what it should be.
+    #[error("{}: line {line}: {reason}", path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong and what was expected.
+        reason: String,
+    },
     /// A file could not be read or written.
     #[error("{}: {source}", path.display())]
     File {

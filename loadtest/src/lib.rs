@@ -44,9 +44,10 @@ pub mod asking;
 mod client;
 mod clock;
 mod collector;
-mod command;
+mod commands;
 mod driver;
 mod error;
+mod lengths;
 pub mod metrics;
 pub mod prompts;
 pub mod record;
@@ -55,10 +56,11 @@ pub mod scenario;
 mod target;
 #[cfg(test)]
 mod tests;
-mod validate;
+pub mod trace;
 mod words;
 
 pub use api_key::ApiKey;
-pub use command::{RunArgs, Verdict, run};
+pub use arrivals::Shard;
+pub use commands::{RUN_EXAMPLES, RunArgs, ScenarioArgs, Verdict, list_scenarios, run};
 pub use driver::LoadTest;
 pub use error::Error;

@@ -10,7 +10,7 @@ use crate::api_key::ApiKey;
 use crate::asking::Asked;
 use crate::client::{Client, Job};
 use crate::clock::Clock;
-use crate::command::Verdict;
+use crate::commands::Verdict;
 use crate::driver::LoadTest;
 use crate::error::Error;
 use crate::prompts::PromptBasis;

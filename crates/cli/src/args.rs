@@ -283,10 +283,9 @@ Examples:
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum LoadtestCommand {
-    /// A fixed number of users, each with one request in flight
-    #[command(after_help = "\
-Examples:
-  tenk loadtest run --target http://127.0.0.1:8080
-  tenk loadtest run --target http://127.0.0.1:8080 --users 32 --duration-s 30")]
+    /// Load a server and report what it did
+    #[command(after_help = loadtest::RUN_EXAMPLES)]
     Run(Box<loadtest::RunArgs>),
+    /// List the scenarios of this program and the question that each answers
+    Scenarios,
 }

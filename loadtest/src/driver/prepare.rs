@@ -1,23 +1,16 @@
-//! What must be known before a run: the model's name, and how long prompts are in the target's tokens.
+//! What must be known before a run: the model's name, how long prompts are in the target's tokens, and what its files hold.
 
-use std::path::Path;
 use std::sync::Arc;
-
-use bytes::Bytes;
 
 use crate::api_key::ApiKey;
 use crate::arrivals::{Limit, Pace};
-use crate::asking::{Asked, Asking};
+use crate::asking::Asking;
 use crate::client::Client;
 use crate::error::Error;
-use crate::prompts::{FilePrompt, PROMPT_FILE_BYTES_MAX, PromptBasis, Prompts, Synthetic, parse_prompts};
-use crate::scenario::{self, Length, Scenario};
+use crate::prompts::{Asker, Material, PromptBasis, PromptFile, TokensPerWord, calibrate};
+use crate::scenario::{Arrivals, Length, Prompts, Scenario};
 use crate::target::Target;
-
-/// How often a sample prompt is made longer or shorter until the target counts the tokens that were asked for.
-const LENGTH_CORRECTIONS_MAX: u32 = 3;
-/// An index that no request has.
-const SAMPLE_INDEX: u64 = u64::MAX;
+use crate::trace::{self, TraceRequest};
 
 pub(super) struct Prepared {
     pub(super) client: Client,
@@ -32,95 +25,46 @@ pub(super) async fn prepare(
     target: Target,
     api_key: Option<&ApiKey>,
 ) -> Result<Prepared, Error> {
-    let pace = Pace::new(&scenario.arrivals, scenario.seed, Limit::of(scenario), Vec::new())?;
+    // Files first: what is wrong in them needs no server.
+    let trace = read_trace(scenario)?;
+    let trace_us = trace.iter().map(|request| request.at_us).collect();
+    let pace = Pace::new(&scenario.arrivals, scenario.seed, Limit::of(scenario), trace_us)?;
+    let file = match &scenario.prompts {
+        Prompts::File { path } => Some(PromptFile::read(path)?),
+        _ => None,
+    };
     let mut client = Client::new(scenario, target, api_key)?;
     let model = match &scenario.model {
         Some(model) => model.clone(),
         None => client.first_model().await?,
     };
     client.set_model(&model, scenario);
-    let (prompts, prompt_basis) = match &scenario.prompts {
-        scenario::Prompts::File { path } => {
-            let prompts = read_prompts(path).await?;
-            let basis = PromptBasis::File { prompts: prompts.len() };
-            (Prompts::File(prompts), basis)
+    let (tokens_per_word, prompt_basis) = match (&scenario.prompts, &file) {
+        (Prompts::Synthetic { tokens, .. } | Prompts::Conversation { tokens, .. }, _) => {
+            let typical = typical_tokens(*tokens, &trace);
+            calibrate(scenario.seed, typical, async |text| client.count_tokens(text).await).await?
         }
-        scenario::Prompts::Synthetic { tokens, shared_prefix_tokens, .. } => {
-            let tokens = u64::from(fixed("prompts.tokens", *tokens)?);
-            let synthetic = Synthetic::new(scenario.seed, tokens, u64::from(*shared_prefix_tokens));
-            let (synthetic, basis) = fit_to_tokens(synthetic, tokens, &client).await?;
-            (Prompts::Synthetic(synthetic), basis)
-        }
-        scenario::Prompts::Conversation { .. } => {
-            return Err(Error::Config("conversations cannot be made up yet; give a file of prompts".into()));
+        (Prompts::File { .. }, file) => {
+            let prompts = file.as_ref().map_or(0, PromptFile::len);
+            (TokensPerWord::default(), PromptBasis::File { prompts })
         }
     };
-    let asking = Arc::new(Plain {
-        prompts,
-        max_tokens: fixed("answers.max_tokens", scenario.answers.max_tokens)?,
-        streamed: scenario.answers.streamed,
-    });
+    let asking = Arc::new(Asker::new(scenario, Material { tokens_per_word, file, trace: trace.into() })?);
     Ok(Prepared { client, asking, pace, model, prompt_basis })
 }
 
-fn fixed(name: &str, length: Length) -> Result<u32, Error> {
-    match length {
-        Length::Fixed(tokens) => Ok(tokens),
-        _ => Err(Error::Config(format!("{name} cannot be drawn yet; give one number"))),
+fn read_trace(scenario: &Scenario) -> Result<Vec<TraceRequest>, Error> {
+    match &scenario.arrivals {
+        Arrivals::Trace { path, .. } => trace::read(path),
+        _ => Ok(Vec::new()),
     }
 }
 
-async fn read_prompts(path: &Path) -> Result<Vec<FilePrompt>, Error> {
-    let failed = |source| Error::File { path: path.to_owned(), source };
-    let bytes = tokio::fs::metadata(path).await.map_err(failed)?.len();
-    if bytes > PROMPT_FILE_BYTES_MAX {
-        return Err(Error::Config(format!(
-            "the file of prompts has {bytes} bytes; at most {PROMPT_FILE_BYTES_MAX} are allowed"
-        )));
-    }
-    parse_prompts(path, &tokio::fs::read_to_string(path).await.map_err(failed)?)
-}
-
-/// Makes prompts whose tokens the target itself counts, or guesses at one token a word where it cannot.
-async fn fit_to_tokens(
-    mut synthetic: Synthetic,
-    wanted: u64,
-    client: &Client,
-) -> Result<(Synthetic, PromptBasis), Error> {
-    let Some(mut sample_tokens) = client.count_tokens(&synthetic.text(SAMPLE_INDEX)).await? else {
-        return Ok((synthetic, PromptBasis::Estimated));
-    };
-    for _ in 0..LENGTH_CORRECTIONS_MAX {
-        let scaled = synthetic.scaled(wanted, sample_tokens);
-        if scaled == synthetic {
-            break;
-        }
-        synthetic = scaled;
-        sample_tokens = client.count_tokens(&synthetic.text(SAMPLE_INDEX)).await?.unwrap_or(sample_tokens);
-    }
-    Ok((synthetic, PromptBasis::Counted { sample_tokens }))
-}
-
-/// Prompts of one turn, all with the same cap unless they bring their own.
-struct Plain {
-    prompts: Prompts,
-    max_tokens: u32,
-    /// From 0 to 1.
-    streamed: f64,
-}
-
-impl Asking for Plain {
-    fn request(&self, index: u64, _turn: u32, _history: &[String]) -> Asked {
-        let prompt = self.prompts.request(index);
-        // Spread evenly: of any n requests in a row, n times the share is streamed, give or take one.
-        let streamed_before = |index: u64| (index as f64 * self.streamed).floor();
-        let nth = index % Prompts::WARMUP_INDEX_START;
-        Asked {
-            messages_json: serde_json::to_vec(&prompt.messages).map(Bytes::from).unwrap_or_default(),
-            max_tokens: prompt.max_tokens.unwrap_or(self.max_tokens),
-            stream: streamed_before(nth + 1) > streamed_before(nth),
-            prompt_tokens: 0,
-            more_turns: false,
-        }
-    }
+/// The length at which the target's tokenizer is asked: the middle one, since a token at the start of each prompt counts
+/// for more in short ones.
+fn typical_tokens(tokens: Length, trace: &[TraceRequest]) -> u64 {
+    let mut lengths: Vec<u32> = trace.iter().filter_map(|request| request.prompt_tokens).collect();
+    lengths.sort_unstable();
+    let median = lengths.get(lengths.len() / 2).map_or_else(|| tokens.median(), |tokens| f64::from(*tokens));
+    median.round() as u64
 }

@@ -28,6 +28,10 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
         Command::Key(command) => key::run(&command),
         Command::Config(command) => config::run(&command),
         Command::Loadtest(LoadtestCommand::Run(args)) => Ok(loadtest::run(*args).await?.into()),
+        Command::Loadtest(LoadtestCommand::Scenarios) => {
+            print(&loadtest::list_scenarios()?)?;
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 
