@@ -223,6 +223,9 @@ impl Client {
             finish_reason: exchange.answer.finish_reason,
             usage: exchange.answer.usage,
             max_tokens,
+            cache: None,
+            answer_hash: None,
+            resent: false,
             failure: outcome.err(),
         }
     }

@@ -5,20 +5,20 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::error::Error;
+use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::record::RequestRecord;
+use crate::scenario::Targets;
 
 /// The file of records within the report's folder.
 pub(crate) const RECORDS_FILE: &str = "records.jsonl";
 
 /// Records that may wait for the collector; a user whose record finds no room waits.
 const QUEUE_LEN: usize = 1_024;
-const PROGRESS_HZ: u8 = 4;
 
 /// What came of a run's records.
 #[derive(Debug)]
@@ -37,12 +37,16 @@ pub(crate) struct Collector {
 }
 
 impl Collector {
-    /// Starts one. It writes to `report_dir`, if given.
-    pub(crate) fn start(report_dir: Option<&Path>, progress: Option<ProgressBar>) -> Result<Self, Error> {
-        let metrics = Metrics::new()?;
+    /// Starts one. It writes to `report_dir`, if given; `targets` are those of good requests.
+    pub(crate) fn start(
+        report_dir: Option<&Path>,
+        targets: Targets,
+        live: Option<Live>,
+    ) -> Result<Self, Error> {
+        let metrics = Metrics::new(targets)?;
         let records_file = report_dir.map(RecordsFile::create).transpose()?;
         let (records, receiver) = mpsc::channel(QUEUE_LEN);
-        let task = tokio::task::spawn_blocking(move || collect(receiver, metrics, records_file, progress));
+        let task = tokio::task::spawn_blocking(move || collect(receiver, metrics, records_file, live));
         Ok(Self { records, task })
     }
 
@@ -53,24 +57,11 @@ impl Collector {
     }
 }
 
-/// One line on standard error, redrawn a few times a second. `requests` is their number if the run has one.
-pub(crate) fn progress_line(requests: Option<u64>) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(requests, ProgressDrawTarget::stderr_with_hz(PROGRESS_HZ));
-    let template = match requests {
-        Some(_) => "{elapsed_precise} {pos}/{len} requests {msg}",
-        None => "{elapsed_precise} {pos} requests {msg}",
-    };
-    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    bar.set_style(style);
-    bar.tick();
-    bar
-}
-
 fn collect(
     mut records: mpsc::Receiver<RequestRecord>,
     metrics: Metrics,
     mut file: Option<RecordsFile>,
-    progress: Option<ProgressBar>,
+    mut live: Option<Live>,
 ) -> Result<Collected, Error> {
     let mut collected = Collected { metrics, warmup_sent: 0, warmup_failed: 0 };
     while let Some(record) = records.blocking_recv() {
@@ -78,12 +69,12 @@ fn collect(
             file.write(&record)?;
         }
         collected.take(&record);
-        if let Some(bar) = &progress {
-            collected.show(bar);
+        if let Some(live) = &mut live {
+            live.update(&collected.metrics, collected.warmup_sent);
         }
     }
-    if let Some(bar) = progress {
-        bar.finish_and_clear();
+    if let Some(live) = live {
+        live.finish();
     }
     file.map_or(Ok(()), RecordsFile::finish)?;
     Ok(collected)
@@ -96,18 +87,6 @@ impl Collected {
             self.warmup_failed += u64::from(record.failure.is_some());
         } else {
             self.metrics.add(record);
-        }
-    }
-
-    fn show(&self, bar: &ProgressBar) {
-        let metrics = &self.metrics;
-        let ended = metrics.succeeded + metrics.failed;
-        bar.set_position(ended);
-        if ended == 0 {
-            bar.set_message(format!("(warm-up: {})", self.warmup_sent));
-        } else {
-            let tokens_per_s = metrics.per_second(metrics.output_tokens);
-            bar.set_message(format!("({} failed), {tokens_per_s:.0} output tokens/s", metrics.failed));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `tenk loadtest run`: arguments in, a report out.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -62,7 +62,7 @@ pub struct RunArgs {
     /// Open a connection for each request, where a server closes them unannounced
     #[arg(long)]
     pub no_keep_alive: bool,
-    /// Write report.json and records.jsonl, a line for each request, into this folder
+    /// Write report.json, report.csv, report.html and records.jsonl, a line for each request, into this folder
     #[arg(long, value_name = "DIR")]
     pub report_dir: Option<PathBuf>,
     /// Print the report as JSON
@@ -158,7 +158,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<Verdict> {
         config: args.config(new_seed),
         api_key: args.api_key,
         report_dir: args.report_dir.clone(),
-        progress: std::io::stderr().is_terminal(),
+        progress: true,
     };
     let stop = CancellationToken::new();
     let on_interrupt = tokio::spawn({

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::arrivals::{Arrivals, Limit};
 use crate::error::Error;
 use crate::prompts::Synthetic;
+use crate::scenario::{self, Answers, Length, Prompts, Scenario};
 
 /// The settings of one run. They are part of its report, so no secret belongs here.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -121,6 +122,44 @@ impl RunConfig {
         match self.duration_s {
             Some(duration_s) => Limit::DurationUs((duration_s * 1e6) as u64),
             None => Limit::Requests(self.requests.unwrap_or(0)),
+        }
+    }
+
+    /// The same as a scenario, for the report.
+    pub(crate) fn scenario(&self) -> Scenario {
+        let prompts = match &self.prompt_file {
+            Some(path) => Prompts::File { path: path.clone() },
+            None => Prompts::Synthetic {
+                tokens: Length::Fixed(self.prompt_tokens),
+                shared_prefix_tokens: self.shared_prefix_tokens,
+                shared_prefixes: 1,
+                repeats: None,
+            },
+        };
+        Scenario {
+            target: self.target.clone(),
+            model: self.model.clone(),
+            seed: self.seed,
+            arrivals: scenario::Arrivals::ClosedLoop { users: self.users, think_time_s: 0.0 },
+            requests: self.requests,
+            duration_s: self.duration_s,
+            warmup: self.warmup,
+            prompts,
+            answers: Answers {
+                max_tokens: Length::Fixed(self.max_tokens),
+                ignore_eos: self.ignore_eos,
+                temperature: self.temperature,
+                streamed: if self.stream { 1.0 } else { 0.0 },
+                return_token_ids: self.return_token_ids,
+                ..Answers::default()
+            },
+            client: scenario::Client {
+                connect_timeout_s: self.connect_timeout_s,
+                request_timeout_s: self.request_timeout_s,
+                keep_alive: self.keep_alive,
+                ..scenario::Client::default()
+            },
+            ..Scenario::default()
         }
     }
 

@@ -11,12 +11,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::arrivals::{Arrivals, Limit};
 use crate::client::{Client, Clock, Job};
-use crate::collector::{self, Collector};
+use crate::collector::Collector;
 use crate::config::{ApiKey, RunConfig};
 use crate::error::Error;
+use crate::live::{Live, Plan, Progress};
 use crate::prompts::{PROMPT_FILE_BYTES_MAX, PromptBasis, Prompts, Synthetic, parse_prompts};
 use crate::record::{FailureKind, RequestRecord};
 use crate::report::{Report, RunFacts};
+use crate::scrape::Scraper;
 use crate::target::Target;
 
 /// How long a user whose connection was refused waits, lest a dead server be measured by its refusals.
@@ -53,28 +55,36 @@ impl LoadTest {
         let (shared, model, prompt_basis) = prepared.ok_or(Error::Interrupted)??;
 
         let (config, started) = (&self.config, SystemTime::now());
-        let progress = self.progress.then(|| collector::progress_line(config.requests));
-        let collector = Collector::start(self.report_dir.as_deref(), progress)?;
-        let lanes = Lanes { shared, records: collector.records.clone(), stop: stop.clone() };
+        let scenario = config.scenario();
+        let progress = Arc::<Progress>::default();
+        let live = self.progress.then(|| Live::start(Plan::of(&scenario), Arc::clone(&progress)));
+        let collector = Collector::start(self.report_dir.as_deref(), scenario.targets, live)?;
+        let lanes = Lanes { shared, records: collector.records.clone(), progress, stop: stop.clone() };
         let arrivals = config.arrivals();
         let warmup = Phase { arrivals, limit: Limit::Requests(config.warmup), warmup: true };
         let measured = Phase { arrivals, limit: config.limit(), warmup: false };
         lanes.run(warmup).await?;
+        lanes.progress.start();
+        let scraper = Scraper::start(&target.base, &scenario.scrape, Clock::start());
         let abandoned = lanes.run(measured).await?;
+        let target_metrics = scraper.finish().await;
         drop(lanes);
         let collected = collector.finish().await?;
 
         Ok(Report::new(RunFacts {
-            config: self.config,
+            scenario,
             target: target.base,
             model,
             prompt_basis,
             started_unix_s: started.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            processes: 1,
             interrupted: stop.is_cancelled(),
             abandoned,
             warmup_sent: collected.warmup_sent,
             warmup_failed: collected.warmup_failed,
             metrics: collected.metrics,
+            events: Vec::new(),
+            target_metrics,
         }))
     }
 
@@ -147,6 +157,7 @@ struct Phase {
 struct Lanes {
     shared: Arc<Shared>,
     records: mpsc::Sender<RequestRecord>,
+    progress: Arc<Progress>,
     stop: CancellationToken,
 }
 
@@ -167,6 +178,7 @@ impl Lanes {
                 next_index: Arc::clone(&next_index),
                 shared: Arc::clone(&self.shared),
                 records: self.records.clone(),
+                progress: Arc::clone(&self.progress),
             };
             let stop = self.stop.clone();
             tasks.spawn(async move {
@@ -191,6 +203,7 @@ struct Lane {
     next_index: Arc<AtomicU64>,
     shared: Arc<Shared>,
     records: mpsc::Sender<RequestRecord>,
+    progress: Arc<Progress>,
 }
 
 impl Lane {
@@ -207,6 +220,9 @@ impl Lane {
                 tokio::time::sleep(Duration::from_micros(early_us)).await;
             }
             *in_flight = true;
+            if !self.phase.warmup {
+                self.progress.count_sent();
+            }
             let prompt_index = if self.phase.warmup { Prompts::WARMUP_INDEX_START + index } else { index };
             let prompt = self.shared.prompts.request(prompt_index);
             let job = Job { index, warmup: self.phase.warmup, scheduled_us, prompt };

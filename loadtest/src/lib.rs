@@ -42,11 +42,15 @@ mod command;
 mod config;
 mod driver;
 mod error;
+pub mod limits;
+mod live;
 pub mod metrics;
+mod plot;
 pub mod prompts;
 pub mod record;
 pub mod report;
 pub mod scenario;
+pub mod scrape;
 mod target;
 #[cfg(test)]
 mod tests;

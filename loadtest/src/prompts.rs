@@ -19,7 +19,7 @@ pub enum Prompts {
 }
 
 /// How the length of prompts is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum PromptBasis {
     /// The target's `/tokenize` counted a sample prompt; the chat template's tokens come on top.

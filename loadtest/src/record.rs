@@ -1,6 +1,6 @@
 //! What one request leaves behind: times, counts and how it ended. One JSON line each in `records.jsonl`.
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// One request's life. Times are microseconds since the start of its phase, the warm-up or the measured run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -31,6 +31,12 @@ pub struct RequestRecord {
     pub usage: Option<Usage>,
     /// The most tokens that it asked for.
     pub max_tokens: u32,
+    /// What a response cache in front of the model did, where the server says.
+    pub cache: Option<CacheStatus>,
+    /// A hash of the answer's text, where one was asked for.
+    pub answer_hash: Option<u64>,
+    /// Whether an idle connection had closed, so that it was sent once more on a new one.
+    pub resent: bool,
     /// How it failed; absent for success.
     pub failure: Option<Failure>,
 }
@@ -78,6 +84,20 @@ pub struct Usage {
     pub completion_tokens: u32,
 }
 
+/// What a response cache did for a request, as `x-tenk-cache` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CacheStatus {
+    /// The answer was there.
+    Hit,
+    /// It was not.
+    Miss,
+    /// Another request for the same answer was under way.
+    Coalesced,
+    /// The request was none for the cache.
+    Bypass,
+}
+
 /// How a request failed, with the first words of what was seen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Failure {
@@ -119,6 +139,10 @@ pub enum FailureKind {
     Truncated,
     /// The answer is not what the API says.
     BadAnswer,
+    /// The answer is not the reference run's.
+    Mismatch,
+    /// It was due, but never sent: too many were in flight.
+    Unsent,
 }
 
 impl std::fmt::Display for FailureKind {
@@ -131,6 +155,8 @@ impl std::fmt::Display for FailureKind {
             Self::StreamError => f.write_str("stream_error"),
             Self::Truncated => f.write_str("truncated"),
             Self::BadAnswer => f.write_str("bad_answer"),
+            Self::Mismatch => f.write_str("mismatch"),
+            Self::Unsent => f.write_str("unsent"),
         }
     }
 }

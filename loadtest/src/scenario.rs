@@ -228,8 +228,8 @@ pub struct Targets {
 }
 
 /// Something that happens to a server at a moment of the run.
+// serde cannot refuse unknown fields of what is flattened.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Fault {
     /// Seconds after the start.
     pub at_s: f64,
