@@ -63,8 +63,8 @@ async fn measure(what: &str, scenario: &Scenario) -> Result<()> {
     if scenario.answers.streamed > 0.0 {
         println!("{:<48}{:>34.0}", "  tokens", report.tokens.output as f64 / took_s);
     }
-    let delay = report.latency.dispatch_delay_ms.context("no request")?;
-    println!("{:<48}{:>10.3} ms p50 {:>10.3} ms p99", "  dispatch delay", delay.p50, delay.p99);
+    let delay = |percentile: &str| report.figure(&format!("dispatch_delay_{percentile}_ms")).context("no request");
+    println!("{:<48}{:>10.3} ms p50 {:>10.3} ms p99", "  dispatch delay", delay("p50")?, delay("p99")?);
     Ok(())
 }
 

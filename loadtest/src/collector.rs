@@ -9,12 +9,13 @@ use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::sync::mpsc;
 
 use crate::error::Error;
+use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::record::RequestRecord;
+use crate::scenario::Targets;
 
 /// The file of records within the report's folder.
 pub(crate) const RECORDS_FILE: &str = "records.jsonl";
@@ -25,7 +26,6 @@ const BATCH_LEN: usize = 64;
 pub(crate) const BATCH_PERIOD: Duration = Duration::from_millis(100);
 /// Batches that may wait for the collector; whoever has a record beyond them waits.
 const QUEUE_LEN: usize = 16;
-const PROGRESS_HZ: u8 = 4;
 
 /// What came of a run's records.
 #[derive(Debug)]
@@ -79,17 +79,18 @@ impl Records {
 pub(crate) struct Collector(JoinHandle<Result<Collected, Error>>);
 
 impl Collector {
-    /// Starts one. It writes to `report_dir`, if given.
+    /// Starts one. It writes to `report_dir`, if given; `targets` are those of good requests.
     pub(crate) fn start(
         report_dir: Option<&Path>,
-        progress: Option<ProgressBar>,
+        targets: Targets,
+        live: Option<Live>,
     ) -> Result<(Self, Records), Error> {
-        let metrics = Metrics::new()?;
+        let metrics = Metrics::new(targets)?;
         let records_file = report_dir.map(RecordsFile::create).transpose()?;
         let (to_collector, batches) = mpsc::channel(QUEUE_LEN);
         let thread = std::thread::Builder::new()
             .name("loadtest-collector".into())
-            .spawn(move || collect(batches, metrics, records_file, progress))
+            .spawn(move || collect(batches, metrics, records_file, live))
             .map_err(|error| Error::Broken(format!("no thread for the records: {error}")))?;
         let records = Records { batch: Mutex::new(Vec::with_capacity(BATCH_LEN)), to_collector };
         Ok((Self(thread), records))
@@ -101,24 +102,11 @@ impl Collector {
     }
 }
 
-/// One line on standard error, redrawn a few times a second. `requests` is their number if the run has one.
-pub(crate) fn progress_line(requests: Option<u64>) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(requests, ProgressDrawTarget::stderr_with_hz(PROGRESS_HZ));
-    let template = match requests {
-        Some(_) => "{elapsed_precise} {pos}/{len} requests {msg}",
-        None => "{elapsed_precise} {pos} requests {msg}",
-    };
-    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    bar.set_style(style);
-    bar.tick();
-    bar
-}
-
 fn collect(
     mut batches: mpsc::Receiver<Vec<RequestRecord>>,
     metrics: Metrics,
     mut file: Option<RecordsFile>,
-    progress: Option<ProgressBar>,
+    mut live: Option<Live>,
 ) -> Result<Collected, Error> {
     let mut collected = Collected { metrics, warmup_sent: 0, warmup_failed: 0 };
     while let Some(batch) = batches.blocking_recv() {
@@ -128,12 +116,12 @@ fn collect(
             }
             collected.take(record);
         }
-        if let Some(bar) = &progress {
-            collected.show(bar);
+        if let Some(live) = &mut live {
+            live.update(&collected.metrics, collected.warmup_sent);
         }
     }
-    if let Some(bar) = progress {
-        bar.finish_and_clear();
+    if let Some(live) = live {
+        live.finish();
     }
     file.map_or(Ok(()), RecordsFile::finish)?;
     Ok(collected)
@@ -146,18 +134,6 @@ impl Collected {
             self.warmup_failed += u64::from(record.failure.is_some());
         } else {
             self.metrics.add(record);
-        }
-    }
-
-    fn show(&self, bar: &ProgressBar) {
-        let metrics = &self.metrics;
-        let ended = metrics.succeeded + metrics.failed;
-        bar.set_position(ended);
-        if ended == 0 {
-            bar.set_message(format!("(warm-up: {})", self.warmup_sent));
-        } else {
-            let tokens_per_s = metrics.per_second(metrics.output_tokens);
-            bar.set_message(format!("({} failed), {tokens_per_s:.0} output tokens/s", metrics.failed));
         }
     }
 }

@@ -13,10 +13,12 @@ use tokio_util::sync::CancellationToken;
 use crate::api_key::ApiKey;
 use crate::arrivals::{ClosedLoop, Limit, Pace, Shard};
 use crate::clock::Clock;
-use crate::collector::{self, BATCH_PERIOD, Collector, Records};
+use crate::collector::{BATCH_PERIOD, Collector, Records};
 use crate::error::Error;
+use crate::live::{Live, Plan, Progress};
 use crate::report::{Report, RunFacts};
 use crate::scenario::Scenario;
+use crate::scrape::{Scraper, TargetMetrics};
 use crate::target::Target;
 
 mod files;
@@ -101,31 +103,42 @@ impl LoadTest {
 
         let preparing = prepare(&self.scenario, target.clone(), self.api_key.as_ref());
         let prepared = runtime.block_on(stop.run_until_cancelled(preparing)).ok_or(Error::Interrupted)??;
-        let progress = self
-            .progress
-            .then(|| collector::progress_line(self.scenario.requests.map(|all| self.shard.share(all))));
-        let (collector, records) = Collector::start(self.report_dir.as_deref(), progress)?;
+        let progress = Arc::<Progress>::default();
+        let plan = Plan::of(&self.scenario, self.shard);
+        let live = self.progress.then(|| Live::start(plan, Arc::clone(&progress)));
+        let (collector, records) =
+            Collector::start(self.report_dir.as_deref(), self.scenario.targets, live)?;
         let Prepared { client, asking, pace, model, prompt_basis } = prepared;
-        let lanes = Lanes::new(client, asking, records);
-        let run = Run { scenario: &self.scenario, shard: self.shard, start, lanes: Arc::new(lanes), stop };
-        let abandoned = runtime.block_on(run.phases(pace));
+        let lanes = Lanes::new(client, asking, records, progress);
+        let run = Run {
+            scenario: &self.scenario,
+            target: &target.base,
+            shard: self.shard,
+            start,
+            lanes: Arc::new(lanes),
+            stop,
+        };
+        let phases = runtime.block_on(run.phases(pace));
         // Whoever still sends is cut off, and lets go of the way to the collector.
         drop(run);
         drop(runtime);
         let collected = collector.finish()?;
 
-        let (started, abandoned) = abandoned?;
+        let Measured { started, abandoned, target_metrics } = phases?;
         Ok(Report::new(RunFacts {
             scenario: self.scenario,
             target: target.base,
             model,
             prompt_basis,
             started_unix_s: started.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            processes: 1,
             interrupted: stop.is_cancelled(),
             abandoned,
             warmup_sent: collected.warmup_sent,
             warmup_failed: collected.warmup_failed,
             metrics: collected.metrics,
+            events: Vec::new(),
+            target_metrics,
         }))
     }
 }
@@ -160,26 +173,39 @@ impl StartAt {
 /// The warm-up and the measured run.
 struct Run<'a> {
     scenario: &'a Scenario,
+    target: &'a str,
     shard: Shard,
     start: StartAt,
     lanes: Arc<Lanes>,
     stop: &'a CancellationToken,
 }
 
+/// What the measured run leaves beside its records.
+struct Measured {
+    started: SystemTime,
+    /// Requests in flight when it was stopped.
+    abandoned: u64,
+    target_metrics: TargetMetrics,
+}
+
 impl Run<'_> {
-    /// Runs both, and returns when the measured one started and how many requests were abandoned.
-    async fn phases(&self, pace: Pace) -> Result<(SystemTime, u64), Error> {
+    /// Runs both.
+    async fn phases(&self, pace: Pace) -> Result<Measured, Error> {
         let flushing = tokio::spawn(flush_regularly(Arc::clone(&self.lanes)));
         self.phase(self.warmup(&pace), true, Clock::start()).await?;
         let started = self.start.0.unwrap_or_else(SystemTime::now);
+        let clock = self.start.clock();
+        self.lanes.progress.start();
+        let scraper = Scraper::start(self.target, &self.scenario.scrape, clock);
         let abandoned = match self.stop.is_cancelled() {
             // What is left of the warm-up is in no figure.
             true => 0,
-            false => self.phase(pace, false, self.start.clock()).await?,
+            false => self.phase(pace, false, clock).await?,
         };
+        let target_metrics = scraper.finish().await;
         flushing.abort();
         self.lanes.records.flush().await;
-        Ok((started, abandoned))
+        Ok(Measured { started, abandoned, target_metrics })
     }
 
     /// Runs one phase to its end, or until it is stopped, and returns how many requests were then in flight.

@@ -52,6 +52,17 @@ pub enum Error {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// A file is no report of this version.
+    #[error("{}: {reason}", path.display())]
+    NoReport {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Reports are not those of one run's processes.
+    #[error("these reports cannot be merged: {0}")]
+    Merge(String),
     /// Interrupted before anything was measured.
     #[error("interrupted before the run started")]
     Interrupted,

@@ -48,11 +48,15 @@ mod commands;
 mod driver;
 mod error;
 mod lengths;
+pub mod limits;
+mod live;
 pub mod metrics;
+mod plot;
 pub mod prompts;
 pub mod record;
 pub mod report;
 pub mod scenario;
+pub mod scrape;
 mod target;
 #[cfg(test)]
 mod tests;

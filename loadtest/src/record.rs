@@ -1,6 +1,6 @@
 //! What one request leaves behind: times, counts and how it ended. One JSON line each in `records.jsonl`.
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// One request's life. Times are microseconds since the start of its phase, the warm-up or the measured run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -69,7 +69,7 @@ pub struct Chunk {
 }
 
 /// A response cache's part in an answer, as the header `x-tenk-cache` says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CacheStatus {
     /// Answered before, and replayed.
@@ -162,6 +162,8 @@ pub enum FailureKind {
     Truncated,
     /// The answer is not what the API says.
     BadAnswer,
+    /// The answer is not the reference run's.
+    Mismatch,
 }
 
 impl std::fmt::Display for FailureKind {
@@ -175,6 +177,7 @@ impl std::fmt::Display for FailureKind {
             Self::StreamError => f.write_str("stream_error"),
             Self::Truncated => f.write_str("truncated"),
             Self::BadAnswer => f.write_str("bad_answer"),
+            Self::Mismatch => f.write_str("mismatch"),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `tenk loadtest run`: arguments in, a report out.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -161,7 +161,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<Verdict> {
         scenario: args.scenario(new_seed)?,
         api_key: args.api_key,
         report_dir: args.report_dir.clone(),
-        progress: std::io::stderr().is_terminal(),
+        progress: true,
         shard: args.shard.unwrap_or(Shard::WHOLE),
         start_at: args.start_at,
     };

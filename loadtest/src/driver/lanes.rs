@@ -9,6 +9,7 @@ use crate::asking::{Asking, WARMUP_INDEX_START};
 use crate::client::{Client, Job};
 use crate::clock::Clock;
 use crate::collector::Records;
+use crate::live::Progress;
 use crate::record::{Failure, FailureKind, RequestRecord};
 
 /// How long a user whose connection was refused waits, lest a dead server be measured by its refusals.
@@ -19,6 +20,7 @@ pub(super) struct Lanes {
     client: Client,
     asking: Arc<dyn Asking>,
     pub(super) records: Records,
+    pub(super) progress: Arc<Progress>,
     in_flight: AtomicU64,
     /// Conversations of an open loop, or users.
     active: AtomicU64,
@@ -49,11 +51,17 @@ pub(super) struct Conversation {
 }
 
 impl Lanes {
-    pub(super) fn new(client: Client, asking: Arc<dyn Asking>, records: Records) -> Self {
+    pub(super) fn new(
+        client: Client,
+        asking: Arc<dyn Asking>,
+        records: Records,
+        progress: Arc<Progress>,
+    ) -> Self {
         Self {
             client,
             asking,
             records,
+            progress,
             in_flight: AtomicU64::new(0),
             active: AtomicU64::new(0),
             has_panicked: AtomicBool::new(false),
@@ -98,6 +106,9 @@ impl Lanes {
             let asked = self.asking.request(index_of_all, turn, &history);
             let job = Job { index, turn, warmup, scheduled_us: due_us, asked: &asked };
             self.in_flight.fetch_add(1, Ordering::Relaxed);
+            if !warmup {
+                self.progress.count_sent();
+            }
             let sent = self.client.send(job, clock).await;
             let failure = sent.record.failure.as_ref().map(|failure| failure.kind);
             let pause_us = if failure == Some(FailureKind::Connect) { CONNECT_PAUSE_US } else { 0 };
