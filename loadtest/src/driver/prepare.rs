@@ -32,6 +32,9 @@ pub(super) async fn prepare(
     target: Target,
     api_key: Option<&ApiKey>,
 ) -> Result<Prepared, Error> {
+    if matches!(scenario.arrivals, scenario::Arrivals::Trace { .. }) {
+        return Err(Error::Config("traces cannot be read yet; give another kind of arrivals".into()));
+    }
     let pace = Pace::new(&scenario.arrivals, scenario.seed, Limit::of(scenario), Vec::new())?;
     let mut client = Client::new(scenario, target, api_key)?;
     let model = match &scenario.model {
