@@ -15,6 +15,7 @@ use crate::arrivals::{ClosedLoop, Limit, Pace, Shard};
 use crate::clock::Clock;
 use crate::collector::{self, BATCH_PERIOD, Collector, Records};
 use crate::error::Error;
+use crate::prompts::PromptBasis;
 use crate::report::{Report, RunFacts};
 use crate::scenario::Scenario;
 use crate::target::Target;
@@ -27,7 +28,7 @@ mod prepare;
 
 use lanes::Lanes;
 use phase::Phase;
-use prepare::{Prepared, prepare};
+use prepare::prepare;
 
 /// Users of the warm-up before an open loop, which has none of its own: enough to open connections and to wake a
 /// server, too few to leave it a queue.
@@ -100,35 +101,46 @@ impl LoadTest {
             .build()
             .map_err(|error| Error::Broken(format!("no runtime for the requests: {error}")))?;
 
-        let preparing = prepare(&self.scenario, target.clone(), self.api_key.as_ref());
-        let prepared = runtime.block_on(stop.run_until_cancelled(preparing)).ok_or(Error::Interrupted)??;
-        let progress = self
-            .progress
-            .then(|| collector::progress_line(self.scenario.requests.map(|all| self.shard.share(all))));
-        let (collector, records) = Collector::start(self.report_dir.as_deref(), progress)?;
-        let Prepared { client, asking, pace, model, prompt_basis } = prepared;
-        let lanes = Lanes::new(client, asking, records);
-        let run = Run { scenario: &self.scenario, shard: self.shard, start, lanes: Arc::new(lanes), stop };
-        let abandoned = runtime.block_on(run.phases(pace));
-        // Whoever still sends is cut off, and lets go of the way to the collector.
-        drop(run);
-        drop(runtime);
-        let collected = collector.finish()?;
-
-        let (started, abandoned) = abandoned?;
+        let driven = runtime.block_on(self.drive(target.clone(), start, stop));
+        // Whoever still sends is cut off, and lets go of the way to the collector; a look-up of a name may go on.
+        runtime.shutdown_background();
+        let driven = driven?;
+        let collected = driven.collector.finish()?;
         Ok(Report::new(RunFacts {
             scenario: self.scenario,
             target: target.base,
-            model,
-            prompt_basis,
-            started_unix_s: started.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            model: driven.model,
+            prompt_basis: driven.prompt_basis,
+            started_unix_s: driven.started.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
             interrupted: stop.is_cancelled(),
-            abandoned,
+            abandoned: driven.abandoned,
             warmup_sent: collected.warmup_sent,
             warmup_failed: collected.warmup_failed,
             metrics: collected.metrics,
         }))
     }
+
+    async fn drive(&self, target: Target, start: StartAt, stop: &CancellationToken) -> Result<Driven, Error> {
+        let preparing = prepare(&self.scenario, target, self.api_key.as_ref());
+        let prepared = stop.run_until_cancelled(preparing).await.ok_or(Error::Interrupted)??;
+        let requests = self.scenario.requests.map(|requests| self.shard.share(requests));
+        let progress = self.progress.then(|| collector::progress_line(requests));
+        let (collector, records) = Collector::start(self.report_dir.as_deref(), progress)?;
+        let lanes = Arc::new(Lanes::new(prepared.client, prepared.asking, records));
+        let run = Run { scenario: &self.scenario, shard: self.shard, start, lanes, stop };
+        let (started, abandoned) = run.phases(prepared.pace).await?;
+        let (model, prompt_basis) = (prepared.model, prepared.prompt_basis);
+        Ok(Driven { collector, model, prompt_basis, started, abandoned })
+    }
+}
+
+/// What a run leaves for its report.
+struct Driven {
+    collector: Collector,
+    model: String,
+    prompt_basis: PromptBasis,
+    started: SystemTime,
+    abandoned: u64,
 }
 
 /// When the measured run starts.
