@@ -10,7 +10,7 @@ use std::io::BufRead;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use loadtest::LoadTest;
 use loadtest::report::Report;
 use loadtest::scenario::{Answers, Arrivals, Length, Prompts, Scenario};
@@ -42,6 +42,7 @@ fn main() -> Result<()> {
             ("whole answers, 64 users", server.whole(250_000, users(64))),
             ("whole answers, 64 users, once more", server.whole(250_000, users(64))),
             ("whole answers, 5,000/s for 20 s", server.whole(100_000, poisson(5_000.0))),
+            ("whole answers, 20,000/s for 5 s", server.whole(100_000, poisson(20_000.0))),
             ("streamed answers, 64 users", server.streamed(20_000, users(64))),
             ("a token every 20 ms, 200/s for 20 s", server.paced(4_000, poisson(200.0))),
         ];
@@ -62,11 +63,13 @@ async fn measure(what: &str, scenario: &Scenario) -> Result<()> {
     let before_s = cpu_s()?;
     let report: Report = LoadTest::new(scenario.clone()).run(CancellationToken::new()).await?;
     let (took_s, done) = (cpu_s()? - before_s, report.requests.succeeded as f64);
-    ensure!(report.requests.failed == 0, "{:?}", report.errors);
     let (wall_s, rss) = (report.span_s, rss_mib()?);
     println!("{what:<48}{wall_s:>10.2}{took_s:>12.2}{:>12.0}{rss:>10.1}", done / took_s);
     if scenario.answers.streamed > 0.0 {
         println!("{:<48}{:>34.0}", "  tokens", report.tokens.output as f64 / took_s);
+    }
+    for error in &report.errors {
+        println!("{:<48}{} {}: {}", "  failed", error.count, error.kind, error.example);
     }
     let delay = report.latency.dispatch_delay_ms.context("no request")?;
     println!("{:<48}{:>10.3} ms p50 {:>10.3} ms p99", "  dispatch delay", delay.p50, delay.p99);
