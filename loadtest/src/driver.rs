@@ -16,6 +16,7 @@ use crate::clock::Clock;
 use crate::collector::{BATCH_PERIOD, Collector, Records};
 use crate::error::Error;
 use crate::live::{Live, Plan, Progress};
+use crate::prompts::PromptBasis;
 use crate::report::{Report, RunFacts};
 use crate::scenario::Scenario;
 use crate::scrape::{Scraper, TargetMetrics};
@@ -101,35 +102,17 @@ impl LoadTest {
             .build()
             .map_err(|error| Error::Broken(format!("no runtime for the requests: {error}")))?;
 
-        let preparing = prepare(&self.scenario, target.clone(), self.api_key.as_ref());
-        let prepared = runtime.block_on(stop.run_until_cancelled(preparing)).ok_or(Error::Interrupted)??;
-        let progress = Arc::<Progress>::default();
-        let plan = Plan::of(&self.scenario, self.shard);
-        let live = self.progress.then(|| Live::start(plan, Arc::clone(&progress)));
-        let (collector, records) =
-            Collector::start(self.report_dir.as_deref(), self.scenario.targets, live)?;
-        let Prepared { client, asking, pace, model, prompt_basis } = prepared;
-        let lanes = Lanes::new(client, asking, records, progress);
-        let run = Run {
-            scenario: &self.scenario,
-            target: &target.base,
-            shard: self.shard,
-            start,
-            lanes: Arc::new(lanes),
-            stop,
-        };
-        let phases = runtime.block_on(run.phases(pace));
-        // Whoever still sends is cut off, and lets go of the way to the collector.
-        drop(run);
-        drop(runtime);
-        let collected = collector.finish()?;
-
-        let Measured { started, abandoned, target_metrics } = phases?;
+        let driven = runtime.block_on(self.drive(&target, start, stop));
+        // Whoever still sends is cut off, and lets go of the way to the collector; a look-up of a name may go on.
+        runtime.shutdown_background();
+        let driven = driven?;
+        let collected = driven.collector.finish()?;
+        let Measured { started, abandoned, target_metrics } = driven.measured;
         Ok(Report::new(RunFacts {
             scenario: self.scenario,
             target: target.base,
-            model,
-            prompt_basis,
+            model: driven.model,
+            prompt_basis: driven.prompt_basis,
             started_unix_s: started.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
             processes: 1,
             interrupted: stop.is_cancelled(),
@@ -141,6 +124,35 @@ impl LoadTest {
             target_metrics,
         }))
     }
+
+    async fn drive(
+        &self,
+        target: &Target,
+        start: StartAt,
+        stop: &CancellationToken,
+    ) -> Result<Driven, Error> {
+        let preparing = prepare(&self.scenario, target.clone(), self.api_key.as_ref());
+        let prepared = stop.run_until_cancelled(preparing).await.ok_or(Error::Interrupted)??;
+        let Prepared { client, asking, pace, model, prompt_basis } = prepared;
+        let progress = Arc::<Progress>::default();
+        let plan = Plan::of(&self.scenario, self.shard);
+        let live = self.progress.then(|| Live::start(plan, Arc::clone(&progress)));
+        let targets = self.scenario.targets;
+        let (collector, records) = Collector::start(self.report_dir.as_deref(), targets, live)?;
+        let lanes = Arc::new(Lanes::new(client, asking, records, progress));
+        let run =
+            Run { scenario: &self.scenario, target: &target.base, shard: self.shard, start, lanes, stop };
+        let measured = run.phases(pace).await?;
+        Ok(Driven { collector, model, prompt_basis, measured })
+    }
+}
+
+/// What a run leaves for its report.
+struct Driven {
+    collector: Collector,
+    model: String,
+    prompt_basis: PromptBasis,
+    measured: Measured,
 }
 
 /// When the measured run starts.

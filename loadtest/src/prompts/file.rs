@@ -8,9 +8,9 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::asking::WARMUP_INDEX_START;
 use crate::error::Error;
 use crate::prompts::conversation::{answered, close, write_text};
-use crate::asking::WARMUP_INDEX_START;
 use crate::prompts::{AnswerLengths, Question, share_gpt};
 
 /// The prompts of a file, taken in turn, from the first again after the last.
