@@ -110,7 +110,7 @@ fn kv_blocks(read: &TargetMetrics, _: &Seen) -> Option<Finding> {
 
 fn cpu(read: &TargetMetrics, _: &Seen) -> Option<Finding> {
     let cores = f64::from(read.cores?);
-    let servers = upper_quartile(&rates(&read.sum(names::CPU)));
+    let servers = upper_quartile(&read.rate(names::CPU));
     let tester = upper_quartile(&rates(&read.of_tester(names::CPU))).unwrap_or(0.0);
     let of_servers =
         servers.map_or_else(String::new, |servers| format!("the servers took {servers:.2} and "));
@@ -204,9 +204,12 @@ fn nothing(read: &TargetMetrics) -> Finding {
         (running, Some(waiting)) => {
             let running =
                 running.map_or_else(String::new, |most| format!("up to {most:.0} requests ran and "));
-            let waited = if waiting > 0.0 { format!("at most {waiting:.0}") } else { "none".into() };
-            let evidence =
-                format!("{running}{waited} waited, with KV blocks and CPUs to spare: the target kept up");
+            let waited = if waiting > 0.0 {
+                format!("at most {waiting:.0} waited, and not for long")
+            } else {
+                "none waited".into()
+            };
+            let evidence = format!("{running}{waited}: the target kept up");
             Finding { limit: Limit::None, evidence }
         }
     }
@@ -214,7 +217,7 @@ fn nothing(read: &TargetMetrics) -> Finding {
 
 /// The mean tokens of a step, between moments in which there were steps.
 fn tokens_a_step(read: &TargetMetrics) -> Vec<(f64, f64)> {
-    let (tokens, steps) = (rates(&read.sum(names::STEP_TOKENS)), rates(&read.sum(names::STEPS)));
+    let (tokens, steps) = (read.rate(names::STEP_TOKENS), read.rate(names::STEPS));
     let pairs =
         tokens.iter().zip(&steps).filter(|((at_s, _), (other_s, steps))| at_s == other_s && *steps > 0.0);
     pairs.map(|((at_s, tokens), (_, steps))| (*at_s, tokens / steps)).collect()

@@ -17,7 +17,7 @@ use crate::scenario::{Arrivals, Scenario};
 
 mod lines;
 
-use lines::Seen;
+use lines::{Flow, Seen};
 
 /// How often a terminal is redrawn, and how old what it shows may be.
 const REDRAW: Duration = Duration::from_millis(250);
@@ -74,6 +74,8 @@ impl Progress {
 struct Shared {
     plan: Plan,
     progress: Arc<Progress>,
+    /// Requests that were sent and have ended; newer than what was seen, lest those in flight seem too many.
+    done: AtomicU64,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -100,7 +102,8 @@ impl Live {
     /// Starts to show, on standard error.
     pub(crate) fn start(plan: Plan, progress: Arc<Progress>) -> Self {
         let state = Mutex::new(State { seen: Seen::default(), over: false });
-        let shared = Arc::new(Shared { plan, progress, state, changed: Condvar::new() });
+        let shared =
+            Arc::new(Shared { plan, progress, done: AtomicU64::new(0), state, changed: Condvar::new() });
         let thread = std::thread::Builder::new().name("live".into()).spawn({
             let shared = Arc::clone(&shared);
             move || {
@@ -117,6 +120,7 @@ impl Live {
 
     /// Takes over what is known. Cheap when called for each record: most calls do nothing.
     pub(crate) fn update(&mut self, metrics: &Metrics, warmup_ended: u64) {
+        self.shared.done.store(metrics.ended() - metrics.counts.unsent, Ordering::Relaxed);
         let now = Instant::now();
         if self.updated.is_some_and(|updated| now.duration_since(updated) < REDRAW) {
             return;
@@ -160,7 +164,10 @@ impl Shared {
             return None;
         }
         let elapsed_s = self.progress.started.get().map(|started| started.elapsed().as_secs_f64());
-        Some(lines::lines(&self.plan, &state.seen, elapsed_s, self.progress.sent.load(Ordering::Relaxed)))
+        // What has ended was sent, whether or not it was counted.
+        let done = self.done.load(Ordering::Relaxed);
+        let sent = self.progress.sent.load(Ordering::Relaxed).max(done);
+        Some(lines::lines(&self.plan, &state.seen, elapsed_s, Flow { sent, in_flight: sent - done }))
     }
 }
 
@@ -170,13 +177,12 @@ fn redraw(shared: &Shared) {
     bar.set_style(ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_bar()));
     while let Some(lines) = shared.next(REDRAW) {
         bar.set_message(lines.join("\n"));
-        bar.tick();
     }
     bar.finish_and_clear();
 }
 
 fn write_lines(shared: &Shared) {
     while let Some(lines) = shared.next(LINE) {
-        let _ = writeln!(std::io::stderr(), "{}", lines.join("  "));
+        let _ = writeln!(std::io::stderr(), "{}", lines::one_line(&lines));
     }
 }

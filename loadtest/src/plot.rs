@@ -5,8 +5,8 @@ use std::fmt::Write;
 
 mod scale;
 
-pub(crate) use scale::Kind;
 use scale::Scale;
+pub(crate) use scale::{Kind, MINUTES_FROM_S};
 
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 280.0;
@@ -15,9 +15,8 @@ const BOTTOM: f64 = 44.0;
 const RIGHT: f64 = 22.0;
 /// About the width of a digit of the plots' text.
 const DIGIT: f64 = 7.2;
-/// How near numbers of marks may be before they go into another row.
-const MARK_GAP: f64 = 14.0;
-const MARK_ROWS: usize = 2;
+/// How near to each other marks may be before they share a label.
+const MARK_GAP: f64 = 22.0;
 /// The highest that a threshold may stand above the values on a linear axis without flattening them.
 const THRESHOLD_STRETCH: f64 = 1.6;
 
@@ -204,23 +203,23 @@ impl Plot {
         );
     }
 
+    /// Marks that would stand on each other have one label.
     fn marks(&self, svg: &mut String, x: &Scale) {
-        let mut last_in_row = [f64::NEG_INFINITY; MARK_ROWS];
-        for (index, value) in self.marks.iter().enumerate().filter(|(_, value)| x.holds(**value)) {
-            let at = x.at(*value);
-            let free = last_in_row.iter().position(|last| at - last >= MARK_GAP);
-            let row = free.unwrap_or(MARK_ROWS - 1);
-            last_in_row[row] = at;
-            // The upper row is beside the label of the y axis, which ends long before most marks.
-            let base = TOP - 4.0 - 12.0 * row as f64;
+        let within = self.marks.iter().enumerate().filter(|(_, value)| x.holds(**value));
+        let places: Vec<(usize, f64)> = within.map(|(index, value)| (index + 1, x.at(*value))).collect();
+        let (top, bottom) = (TOP - 2.0, HEIGHT - BOTTOM);
+        for (_, at) in &places {
+            push(svg, format_args!("<path class=\"mark\" d=\"M{at:.1} {top:.1}V{bottom:.1}\"/>\n"));
+        }
+        for group in places.chunk_by(|(_, left), (_, right)| right - left < MARK_GAP) {
+            let ((first, from), (last, to)) = (group[0], group[group.len() - 1]);
+            let label = if first == last { first.to_string() } else { format!("{first}–{last}") };
             push(
                 svg,
                 format_args!(
-                    "<path class=\"mark\" d=\"M{at:.1} {:.1}V{:.1}\"/>\
-                     <text class=\"mark middle\" x=\"{at:.1}\" y=\"{base:.1}\">{}</text>\n",
-                    base + 2.0,
-                    HEIGHT - BOTTOM,
-                    index + 1
+                    "<text class=\"mark middle\" x=\"{:.1}\" y=\"{:.1}\">{label}</text>\n",
+                    (from + to) / 2.0,
+                    top - 3.0
                 ),
             );
         }
@@ -233,8 +232,8 @@ fn level(svg: &mut String, threshold: &Threshold, left: f64, at: f64) {
         svg,
         format_args!(
             "<path class=\"level\" d=\"M{left:.1} {at:.1}H{right:.1}\"/>\
-             <text class=\"level end\" x=\"{:.1}\" y=\"{:.1}\">{}</text>\n",
-            right - 2.0,
+             <text class=\"level\" x=\"{:.1}\" y=\"{:.1}\">{}</text>\n",
+            left + 4.0,
             at - 4.0,
             escape(&threshold.label)
         ),

@@ -121,21 +121,36 @@ impl TargetMetrics {
         self.over_servers(name, f64::max)
     }
 
+    /// Changes a second of the counter `name`, of all servers together, at the end of each stretch. Each server's own are
+    /// added up, so that one that starts anew does not disturb the others'.
+    pub fn rate(&self, name: &str) -> Vec<(f64, f64)> {
+        let mut sums: BTreeMap<u64, f64> = BTreeMap::new();
+        for source in self.sources.iter().filter(|source| source.address != TESTER) {
+            for (at_s, rate) in rates(&self.of(source, name)) {
+                // Times are positive, so their bits are in their order.
+                *sums.entry(at_s.to_bits()).or_default() += rate;
+            }
+        }
+        sums.into_iter().map(|(at_bits, rate)| (f64::from_bits(at_bits), rate)).collect()
+    }
+
+    fn of(&self, source: &Source, name: &str) -> Vec<(f64, f64)> {
+        let pairs = self.times_s.iter().zip(source.series.get(name).into_iter().flatten());
+        pairs.filter_map(|(at_s, value)| value.map(|value| (*at_s, value))).collect()
+    }
+
     /// The series of this process.
     pub fn of_tester(&self, name: &str) -> Vec<(f64, f64)> {
-        let series = self.sources.iter().find(|source| source.address == TESTER);
-        let series = series.and_then(|source| source.series.get(name));
-        let pairs = self.times_s.iter().zip(series.into_iter().flatten());
-        pairs.filter_map(|(at_s, value)| value.map(|value| (*at_s, value))).collect()
+        let tester = self.sources.iter().find(|source| source.address == TESTER);
+        tester.map_or_else(Vec::new, |tester| self.of(tester, name))
     }
 
     /// By how much the counter `name` grew over the run, all servers together. None where no server has it.
     pub fn growth(&self, name: &str) -> Option<f64> {
         let of_servers = self.sources.iter().filter(|source| source.address != TESTER);
-        let series = of_servers.filter_map(|source| source.series.get(name));
-        let growth = |series: &Vec<Option<f64>>| {
-            let values: Vec<f64> = series.iter().copied().flatten().collect();
-            values.windows(2).map(|pair| grown(pair[0], pair[1])).sum::<f64>()
+        let series = of_servers.map(|source| self.of(source, name)).filter(|series| !series.is_empty());
+        let growth = |series: Vec<(f64, f64)>| -> f64 {
+            series.windows(2).map(|pair| grown(pair[0].1, pair[1].1)).sum()
         };
         series.map(growth).reduce(|a, b| a + b)
     }

@@ -12,7 +12,6 @@ const BAR_WIDTH: usize = 30;
 pub(super) struct Seen {
     pub(super) warmup_ended: u64,
     pub(super) ended: u64,
-    pub(super) unsent: u64,
     pub(super) output_tokens_per_s: f64,
     /// From schedule: p50 and p99 in milliseconds.
     pub(super) ttft_ms: Option<(f64, f64)>,
@@ -34,7 +33,6 @@ impl Seen {
         Self {
             warmup_ended,
             ended: metrics.ended(),
-            unsent: metrics.counts.unsent,
             output_tokens_per_s: metrics.per_second(metrics.counts.output_tokens),
             ttft_ms: median_and_p99(&metrics.latencies.scheduled_ttft),
             e2e_ms: median_and_p99(&metrics.latencies.scheduled_e2e),
@@ -43,12 +41,31 @@ impl Seen {
     }
 }
 
-/// What is shown: one line or more. `elapsed_s` is of the measured run, `sent` its requests that were sent so far.
-pub(super) fn lines(plan: &Plan, seen: &Seen, elapsed_s: Option<f64>, sent: u64) -> Vec<String> {
+/// Requests on their way.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Flow {
+    pub(super) sent: u64,
+    pub(super) in_flight: u64,
+}
+
+/// The same in one line, without the bar, for where lines are kept.
+pub(super) fn one_line(lines: &[String]) -> String {
+    let plain = lines.iter().map(|line| {
+        let without_bar = match (line.find('['), line.find("] ")) {
+            (Some(from), Some(to)) if from < to => format!("{}{}", &line[..from], &line[to + 2..]),
+            _ => line.clone(),
+        };
+        without_bar.split_whitespace().collect::<Vec<_>>().join(" ")
+    });
+    plain.collect::<Vec<_>>().join("; ")
+}
+
+/// What is shown: one line or more. `elapsed_s` is of the measured run.
+pub(super) fn lines(plan: &Plan, seen: &Seen, elapsed_s: Option<f64>, flow: Flow) -> Vec<String> {
     let Some(elapsed_s) = elapsed_s else {
         return vec![format!("warm-up     {} requests ended", seen.warmup_ended)];
     };
-    let mut lines = vec![progress(plan, seen, elapsed_s), rate(plan, seen, elapsed_s, sent)];
+    let mut lines = vec![progress(plan, seen, elapsed_s), rate(plan, elapsed_s, flow)];
     let latency = |name: &str, (p50, p99): (f64, f64)| {
         format!(
             "{name:<12}p50 {p50:.1} ms, p99 {p99:.1} ms from schedule, {:.0} output tokens/s",
@@ -83,12 +100,9 @@ fn progress(plan: &Plan, seen: &Seen, elapsed_s: f64) -> String {
     format!("{:<12}{bar}{clock}{of_clock}, {}{of_count} requests ended", "running", seen.ended)
 }
 
-fn rate(plan: &Plan, seen: &Seen, elapsed_s: f64, sent: u64) -> String {
-    // Whoever sends may count late or not at all; what has ended was sent.
-    let sent = sent.max(seen.ended - seen.unsent);
+fn rate(plan: &Plan, elapsed_s: f64, Flow { sent, in_flight }: Flow) -> String {
     let achieved = if elapsed_s > 0.0 { sent as f64 / elapsed_s } else { 0.0 };
     let planned = plan.rate.map_or_else(String::new, |rate| format!(" of {rate} planned"));
-    let in_flight = sent - (seen.ended - seen.unsent);
     format!("{:<12}{achieved:.1} requests/s sent{planned}, {in_flight} in flight", "rate")
 }
 
@@ -104,11 +118,12 @@ fn clock(seconds: f64) -> String {
 mod tests {
     use super::*;
 
+    const FLOW: Flow = Flow { sent: 48, in_flight: 10 };
+
     fn seen() -> Seen {
         Seen {
             warmup_ended: 3,
             ended: 40,
-            unsent: 2,
             output_tokens_per_s: 1_234.4,
             ttft_ms: Some((12.34, 250.0)),
             e2e_ms: Some((100.0, 300.0)),
@@ -125,13 +140,18 @@ mod tests {
             "TTFT        p50 12.3 ms, p99 250.0 ms from schedule, 1234 output tokens/s",
             "errors      5 http_503, 2 unsent",
         ];
-        assert_eq!(lines(&plan, &seen(), Some(10.0), 48), expected);
+        let shown = lines(&plan, &seen(), Some(10.0), FLOW);
+        assert_eq!(shown, expected);
+        assert_eq!(
+            one_line(&shown[..2]),
+            "running 0:10 of 1:40, 40 requests ended; rate 4.8 requests/s sent of 5 planned, 10 in flight"
+        );
     }
 
     #[test]
     fn progress_follows_whichever_limit_is_nearer() {
         let plan = Plan { requests: Some(50), duration_s: Some(100.0), rate: None };
-        let lines = lines(&plan, &seen(), Some(10.0), 48);
+        let lines = lines(&plan, &seen(), Some(10.0), FLOW);
         assert!(
             lines[0].contains("[========================      ] 0:10 of 1:40, 40 of 50 requests"),
             "{lines:?}"
@@ -141,7 +161,7 @@ mod tests {
     #[test]
     fn a_run_without_an_end_or_a_record_has_no_bar_and_no_latency() {
         let plan = Plan { requests: None, duration_s: None, rate: None };
-        let shown = lines(&plan, &Seen::default(), Some(3_725.0), 0);
+        let shown = lines(&plan, &Seen::default(), Some(3_725.0), Flow::default());
         assert_eq!(
             shown,
             ["running     1:02:05, 0 requests ended", "rate        0.0 requests/s sent, 0 in flight"]
@@ -151,12 +171,12 @@ mod tests {
     #[test]
     fn answers_that_come_whole_show_their_end() {
         let seen = Seen { ttft_ms: None, ..seen() };
-        let shown = lines(&Plan { requests: Some(50), duration_s: None, rate: None }, &seen, Some(1.0), 0);
+        let shown = lines(&Plan { requests: Some(50), duration_s: None, rate: None }, &seen, Some(1.0), FLOW);
         assert!(shown[2].starts_with("end-to-end  p50 100.0 ms"), "{shown:?}");
     }
 
     #[test]
     fn the_warm_up_is_said_to_be_one() {
-        assert_eq!(lines(&Plan::default(), &seen(), None, 0), ["warm-up     3 requests ended"]);
+        assert_eq!(lines(&Plan::default(), &seen(), None, FLOW), ["warm-up     3 requests ended"]);
     }
 }

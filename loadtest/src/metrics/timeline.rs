@@ -92,6 +92,15 @@ impl Timeline {
         &self.buckets
     }
 
+    /// The same with stretches so wide that there are at most `buckets_max`, for drawing.
+    pub fn coarser(&self, buckets_max: usize) -> Self {
+        let mut coarser = self.clone();
+        while coarser.buckets.len() > buckets_max.max(1) {
+            coarser.widen();
+        }
+        coarser
+    }
+
     /// The stretches with what follows from them.
     pub fn moments(&self) -> impl Iterator<Item = Moment<'_>> {
         let mut in_flight = 0_u64;

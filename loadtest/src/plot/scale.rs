@@ -21,7 +21,7 @@ const TIME_STEPS: [f64; 17] = [
     7_200.0,
 ];
 /// From this many seconds on, times are written as minutes and seconds.
-const MINUTES_FROM_S: f64 = 180.0;
+pub(crate) const MINUTES_FROM_S: f64 = 180.0;
 
 /// An axis of known length.
 #[derive(Clone, Debug)]
@@ -102,7 +102,7 @@ impl Scale {
 
     fn log_ticks(&self) -> Vec<(f64, String)> {
         let decades = (self.max / self.min).log10();
-        let factors: &[f64] = if decades <= 2.4 { &[1.0, 2.0, 5.0] } else { &[1.0] };
+        let factors: &[f64] = if decades <= 3.2 { &[1.0, 2.0, 5.0] } else { &[1.0] };
         let first = self.min.log10().floor() as i32;
         let last = self.max.log10().ceil() as i32;
         let all =
@@ -206,7 +206,7 @@ mod tests {
                     prop_assert!(scale.holds(*value), "{kind:?} {value}");
                 }
                 let ticks = scale.ticks();
-                prop_assert!(ticks.len() <= 12 && !ticks.is_empty(), "{kind:?} {ticks:?}");
+                prop_assert!(ticks.len() <= 13 && !ticks.is_empty(), "{kind:?} {ticks:?}");
                 for (value, _) in ticks {
                     prop_assert!(scale.holds(value), "{kind:?} {value}");
                 }

@@ -38,13 +38,12 @@ fn a_threshold_far_above_the_values_does_not_flatten_them() {
 }
 
 #[test]
-fn marks_that_are_close_stand_in_two_rows_and_those_outside_are_left_out() {
+fn marks_that_are_close_share_a_label_and_those_outside_are_left_out() {
     let mut plot = plot(&[(0.0, Some(1.0)), (100.0, Some(2.0))]);
-    plot.marks = vec![50.0, 50.5, 200.0];
+    plot.marks = vec![10.0, 50.0, 50.5, 51.0, 200.0];
     let svg = plot.svg().expect("drawn");
-    let rows: Vec<&str> = svg.lines().filter(|line| line.contains("class=\"mark middle\"")).collect();
-    assert_eq!(rows.len(), 2);
-    let base =
-        |line: &str| line.split("y=\"").nth(1).and_then(|rest| rest.split('"').next()).map(str::to_owned);
-    assert_ne!(base(rows[0]), base(rows[1]));
+    let labels: Vec<&str> = svg.lines().filter(|line| line.contains("class=\"mark middle\"")).collect();
+    assert_eq!(labels.len(), 2);
+    assert!(labels[0].contains(">1<") && labels[1].contains(">2–4<"), "{labels:?}");
+    assert_eq!(svg.matches("<path class=\"mark\"").count(), 4);
 }

@@ -76,10 +76,11 @@ fn head(report: &Report) -> String {
     add(
         &mut page,
         format_args!(
-            "<p class=\"soft\">Load: {} · prompts: {} · answers: {} · seed {}</p>\n",
+            "<p class=\"soft\">Load: {} · prompts: {} · answers: {} · targets: {} · seed {}</p>\n",
             escape(&describe::load(&report.scenario)),
             escape(&describe::prompts(report)),
             escape(&describe::answers(&report.scenario.answers)),
+            escape(&describe::targets(&report.scenario.targets)),
             report.scenario.seed
         ),
     );

@@ -42,6 +42,16 @@ fn a_counters_rate_starts_anew_when_its_process_does() {
 }
 
 #[test]
+fn a_server_that_starts_anew_does_not_disturb_the_others_rates() {
+    let mut read = two_sources();
+    for (at_s, one, other) in [(0.0, 10.0, 100.0), (1.0, 11.0, 101.0), (2.0, 0.5, 102.0)] {
+        read.push(at_s, vec![page(&[(names::CPU, one)]), page(&[(names::CPU, other)]), page(&[])]);
+    }
+    assert_eq!(read.rate(names::CPU), [(1.0, 2.0), (2.0, 1.5)]);
+    assert_eq!((read.growth(names::CPU), read.growth(names::STEPS)), (Some(3.5), None));
+}
+
+#[test]
 fn only_this_machines_addresses_are_loopback() {
     for address in ["http://127.0.0.1:80", "http://localhost:8000", "http://[::1]:1", "http://127.8.0.1/x"] {
         assert!(is_loopback(address), "{address}");

@@ -3,13 +3,15 @@
 use hdrhistogram::Histogram;
 
 use super::Figure;
-use crate::metrics::{Bucket, Moment, counts};
-use crate::plot::{Axis, Kind, Look, Plot, Threshold};
+use crate::metrics::{Bucket, Moment, Timeline, counts};
+use crate::plot::{Axis, Kind, Look, MINUTES_FROM_S, Plot, Threshold};
 use crate::report::Report;
 use crate::scrape::{names, rates};
 
 /// From this ratio of the largest to the least on, latencies are drawn in factors: the small would be a flat line.
 const LOG_FROM_RATIO: f64 = 20.0;
+/// The most points of a line over time: about one to two pixels.
+const POINTS_MAX: usize = 300;
 
 const fn solid(colour: usize) -> Look {
     Look { colour, dashed: false, faint: false }
@@ -19,122 +21,142 @@ const fn dashed(colour: usize) -> Look {
     Look { colour, dashed: true, faint: false }
 }
 
-fn known(series: Vec<(f64, f64)>) -> impl Iterator<Item = (f64, Option<f64>)> {
-    series.into_iter().map(|(at_s, value)| (at_s, Some(value)))
+/// A series that was read, as means of as many values as it takes to be no finer than [`POINTS_MAX`].
+fn known(series: Vec<(f64, f64)>) -> Vec<(f64, Option<f64>)> {
+    let mean = |values: &[(f64, f64)]| {
+        let (times, sum) =
+            values.iter().fold((0.0, 0.0), |(times, sum), (at_s, value)| (times + at_s, sum + value));
+        let count = values.len() as f64;
+        (times / count, Some(sum / count))
+    };
+    series.chunks(series.len().div_ceil(POINTS_MAX).max(1)).map(mean).collect()
+}
+
+/// The plots over time share what they are drawn from: a timeline and series that are no finer than a reader can see.
+struct OverTime<'a> {
+    report: &'a Report,
+    timeline: Timeline,
 }
 
 pub(super) fn over_time(report: &Report) -> Vec<Figure> {
+    let over_time = OverTime { report, timeline: report.timeline.coarser(POINTS_MAX) };
     vec![
-        latency_over_time(report),
-        requests_over_time(report),
-        queues(report),
-        tokens_over_time(report),
-        occupancy(report),
-        cpu(report),
+        over_time.latency(),
+        over_time.requests(),
+        over_time.queues(),
+        over_time.tokens(),
+        over_time.occupancy(),
+        over_time.cpu(),
     ]
 }
 
-fn time_axis() -> Axis {
-    Axis::new("time since the run's start", Kind::Time)
-}
+impl OverTime<'_> {
+    fn plot(&self, title: &str, y: Axis) -> Plot {
+        let end_s = self.timeline.buckets().len() as f64 * self.timeline.width_s() as f64;
+        let unit = if end_s < MINUTES_FROM_S { "seconds" } else { "minutes:seconds" };
+        let width = match self.timeline.width_s() {
+            1 => String::new(),
+            width_s => format!(", {width_s} s a point"),
+        };
+        let x = Axis::new(&format!("{unit} since the run's start{width}"), Kind::Time);
+        Plot::new(title, x, y)
+    }
 
-/// A timeline's values, each in the middle of its stretch.
-fn series<'a>(
-    report: &'a Report,
-    value: impl Fn(Moment<'a>) -> Option<f64> + 'a,
-) -> impl Iterator<Item = (f64, Option<f64>)> + 'a {
-    let middle = report.timeline.width_s() as f64 / 2.0;
-    report.timeline.moments().map(move |moment| (moment.at_s as f64 + middle, value(moment)))
-}
+    /// A timeline's values, each in the middle of its stretch.
+    fn series<'a>(
+        &'a self,
+        value: impl Fn(Moment<'a>) -> Option<f64> + 'a,
+    ) -> impl Iterator<Item = (f64, Option<f64>)> + 'a {
+        let middle = self.timeline.width_s() as f64 / 2.0;
+        self.timeline.moments().map(move |moment| (moment.at_s as f64 + middle, value(moment)))
+    }
 
-fn a_second<'a>(
-    report: &'a Report,
-    count: fn(&Bucket) -> u64,
-) -> impl Iterator<Item = (f64, Option<f64>)> + 'a {
-    let width_s = report.timeline.width_s() as f64;
-    series(report, move |moment| Some(count(moment.bucket) as f64 / width_s))
-}
+    fn a_second(&self, count: fn(&Bucket) -> u64) -> impl Iterator<Item = (f64, Option<f64>)> {
+        let width_s = self.timeline.width_s() as f64;
+        self.series(move |moment| Some(count(moment.bucket) as f64 / width_s))
+    }
 
-fn latency_over_time(report: &Report) -> Figure {
-    let moments = || report.timeline.moments();
-    let values =
-        moments().flat_map(|moment| [moment.ttft_p50_ms, moment.ttft_p99_ms, moment.inter_token_p99_ms]);
-    let positive = values.flatten().filter(|ms| *ms > 0.0);
-    let (least, most) =
-        positive.fold((f64::INFINITY, 0.0_f64), |(least, most), ms| (least.min(ms), most.max(ms)));
-    let kind = if most >= LOG_FROM_RATIO * least { Kind::Log } else { Kind::Linear };
-    let mut plot = Plot::new("Latency over time", time_axis(), Axis::new("milliseconds", kind));
-    plot.line("TTFT p50, from schedule", solid(0), series(report, |moment| moment.ttft_p50_ms));
-    plot.line("TTFT p99, from schedule", solid(1), series(report, |moment| moment.ttft_p99_ms));
-    plot.line("inter-token p99", solid(2), series(report, |moment| moment.inter_token_p99_ms));
-    plot.thresholds = ttft_target(report);
-    Figure::new(
-        plot,
-        "TTFT of the requests that became due at that time; gaps between tokens that ended at it.",
-    )
+    fn latency(&self) -> Figure {
+        let moments = || self.timeline.moments();
+        let values =
+            moments().flat_map(|moment| [moment.ttft_p50_ms, moment.ttft_p99_ms, moment.inter_token_p99_ms]);
+        let positive = values.flatten().filter(|ms| *ms > 0.0);
+        let (least, most) =
+            positive.fold((f64::INFINITY, 0.0_f64), |(least, most), ms| (least.min(ms), most.max(ms)));
+        let kind = if most >= LOG_FROM_RATIO * least { Kind::Log } else { Kind::Linear };
+        let mut plot = self.plot("Latency over time", Axis::new("milliseconds", kind));
+        plot.line("TTFT p50, from schedule", solid(0), self.series(|moment| moment.ttft_p50_ms));
+        plot.line("TTFT p99, from schedule", solid(1), self.series(|moment| moment.ttft_p99_ms));
+        plot.line("inter-token p99", solid(2), self.series(|moment| moment.inter_token_p99_ms));
+        plot.thresholds = ttft_target(self.report);
+        Figure::new(
+            plot,
+            "TTFT of the requests that became due at that time; gaps between tokens that ended at it.",
+        )
+    }
+
+    fn requests(&self) -> Figure {
+        let mut plot = self.plot("Requests a second", Axis::new("requests/s", Kind::Linear));
+        plot.line("offered", dashed(5), self.a_second(|bucket| bucket.offered));
+        plot.line("completed", solid(0), self.a_second(|bucket| bucket.completed));
+        if self.report.goodput.requests < self.report.requests.succeeded {
+            plot.line("completed and good", solid(2), self.a_second(|bucket| bucket.good));
+        }
+        if self.report.requests.failed > 0 {
+            plot.line("failed", solid(4), self.a_second(|bucket| bucket.failed));
+        }
+        if self.report.requests.unsent > 0 {
+            plot.line("never sent", solid(3), self.a_second(|bucket| bucket.unsent));
+        }
+        Figure::new(plot, "Offered when they were due, completed or failed when they ended.")
+    }
+
+    fn queues(&self) -> Figure {
+        let read = &self.report.target_metrics;
+        let mut plot = self.plot("In flight and in queues", Axis::new("requests", Kind::Linear));
+        let width_s = self.timeline.width_s() as f64;
+        let in_flight = self.timeline.moments();
+        let in_flight = in_flight.map(|moment| (moment.at_s as f64 + width_s, Some(moment.in_flight as f64)));
+        plot.line("in flight, as the tester sees", dashed(5), in_flight);
+        plot.line("running in the target's batches", solid(0), known(read.sum(names::RUNNING)));
+        plot.line("waiting in the target's workers", solid(1), known(read.sum(names::WAITING)));
+        plot.line("waiting in the gateway", solid(3), known(read.sum(names::GATEWAY_QUEUE)));
+        let told = plot.lines.len() > 1;
+        let caption = "All servers together, read once a second.";
+        Figure::new(plot, if told { caption } else { "The target's /metrics told nothing of its queues." })
+    }
+
+    fn tokens(&self) -> Figure {
+        let mut plot = self.plot("Output tokens a second", Axis::new("tokens/s", Kind::Linear));
+        plot.line("output tokens", solid(0), self.a_second(|bucket| bucket.output_tokens));
+        Figure::new(plot, "When they came, of requests that succeeded in the end.")
+    }
+
+    fn occupancy(&self) -> Figure {
+        let read = &self.report.target_metrics;
+        let mut plot = self.plot("KV cache", Axis::new("% of blocks in use", Kind::Linear));
+        let percent = |(at_s, share): (f64, Option<f64>)| (at_s, share.map(|share| 100.0 * share));
+        plot.line("fullest worker", solid(0), known(read.max(names::KV_USAGE)).into_iter().map(percent));
+        let preemptions = read.growth(names::PREEMPTIONS).unwrap_or(0.0);
+        Figure::new(plot, &format!("{preemptions:.0} requests lost their blocks to others during the run."))
+    }
+
+    fn cpu(&self) -> Figure {
+        let read = &self.report.target_metrics;
+        let mut plot = self.plot("CPU", Axis::new("CPUs in use", Kind::Linear));
+        plot.line("servers", solid(0), known(read.rate(names::CPU)));
+        plot.line("tester", dashed(5), known(rates(&read.of_tester(names::CPU))));
+        if let Some(cores) = read.cores {
+            let label = format!("{cores} CPUs of the machine");
+            plot.thresholds.push(Threshold { value: f64::from(cores), label });
+        }
+        Figure::new(plot, "As far as the servers' /metrics tell; the tester's own use beside it.")
+    }
 }
 
 fn ttft_target(report: &Report) -> Vec<Threshold> {
     let target = report.scenario.targets.ttft_ms;
     target.map(|value| Threshold { value, label: format!("TTFT target {value} ms") }).into_iter().collect()
-}
-
-fn requests_over_time(report: &Report) -> Figure {
-    let mut plot = Plot::new("Requests a second", time_axis(), Axis::new("requests/s", Kind::Linear));
-    plot.line("offered", dashed(5), a_second(report, |bucket| bucket.offered));
-    plot.line("completed", solid(0), a_second(report, |bucket| bucket.completed));
-    if report.goodput.requests < report.requests.succeeded {
-        plot.line("completed and good", solid(2), a_second(report, |bucket| bucket.good));
-    }
-    if report.requests.failed > 0 {
-        plot.line("failed", solid(4), a_second(report, |bucket| bucket.failed));
-    }
-    if report.requests.unsent > 0 {
-        plot.line("never sent", solid(3), a_second(report, |bucket| bucket.unsent));
-    }
-    Figure::new(plot, "Offered when they were due, completed or failed when they ended.")
-}
-
-fn queues(report: &Report) -> Figure {
-    let read = &report.target_metrics;
-    let mut plot = Plot::new("In flight and in queues", time_axis(), Axis::new("requests", Kind::Linear));
-    let width_s = report.timeline.width_s() as f64;
-    let in_flight = report.timeline.moments();
-    let in_flight = in_flight.map(|moment| (moment.at_s as f64 + width_s, Some(moment.in_flight as f64)));
-    plot.line("in flight, as the tester sees", dashed(5), in_flight);
-    plot.line("running in the target's batches", solid(0), known(read.sum(names::RUNNING)));
-    plot.line("waiting in the target's workers", solid(1), known(read.sum(names::WAITING)));
-    plot.line("waiting in the gateway", solid(3), known(read.sum(names::GATEWAY_QUEUE)));
-    let told = plot.lines.len() > 1;
-    let caption = "All servers together, read once a second.";
-    Figure::new(plot, if told { caption } else { "The target's /metrics told nothing of its queues." })
-}
-
-fn tokens_over_time(report: &Report) -> Figure {
-    let mut plot = Plot::new("Output tokens a second", time_axis(), Axis::new("tokens/s", Kind::Linear));
-    plot.line("output tokens", solid(0), a_second(report, |bucket| bucket.output_tokens));
-    Figure::new(plot, "When they came, of requests that succeeded in the end.")
-}
-
-fn occupancy(report: &Report) -> Figure {
-    let read = &report.target_metrics;
-    let mut plot = Plot::new("KV cache", time_axis(), Axis::new("% of blocks in use", Kind::Linear));
-    let percent = |(at_s, share): (f64, f64)| (at_s, Some(100.0 * share));
-    plot.line("fullest worker", solid(0), read.max(names::KV_USAGE).into_iter().map(percent));
-    let preemptions = read.growth(names::PREEMPTIONS).unwrap_or(0.0);
-    Figure::new(plot, &format!("{preemptions:.0} requests lost their blocks to others during the run."))
-}
-
-fn cpu(report: &Report) -> Figure {
-    let read = &report.target_metrics;
-    let mut plot = Plot::new("CPU", time_axis(), Axis::new("CPUs in use", Kind::Linear));
-    plot.line("servers", solid(0), known(rates(&read.sum(names::CPU))));
-    plot.line("tester", dashed(5), known(rates(&read.of_tester(names::CPU))));
-    if let Some(cores) = read.cores {
-        let label = format!("{cores} CPUs of the machine");
-        plot.thresholds.push(Threshold { value: f64::from(cores), label });
-    }
-    Figure::new(plot, "As far as the servers' /metrics tell; the tester's own use beside it.")
 }
 
 pub(super) fn distributions(report: &Report) -> Vec<Figure> {
@@ -231,7 +253,7 @@ fn tokens_by_percentile(report: &Report) -> Figure {
     let (x, y) = (Axis::new("percentile", Kind::Tail), Axis::new("milliseconds", kind));
     let mut plot = Plot::new("Times between tokens by percentile", x, y);
     plot.line("inter-token, a value a gap", solid(0), percentiles(&report.histograms.inter_token));
-    plot.line("TPOT, a value a request", dashed(2), percentiles(&report.histograms.tpot));
+    plot.line("TPOT, a value a request", dashed(3), percentiles(&report.histograms.tpot));
     if let Some(value) = report.scenario.targets.tpot_ms {
         plot.thresholds.push(Threshold { value, label: format!("TPOT target {value} ms") });
     }

@@ -149,11 +149,15 @@ fn table(reports: &[Report]) -> String {
         let valid = if report.valid { "valid" } else { "INVALID" };
         add(
             &mut rows,
-            format_args!("<td>{valid}</td><td class=\"text wrap\">{}</td></tr>\n", escape(&report.verdict)),
+            format_args!(
+                "<td>{valid}</td><td class=\"text\" title=\"{}\">{}</td></tr>\n",
+                escape(&report.verdict),
+                report.limits.first().map_or("", |finding| finding.limit.name())
+            ),
         );
     }
     format!(
         "<h2>Runs</h2>\n<div class=\"scroll\"><table>\n<tr><th class=\"text\">load</th>{heads}<th></th>\
-         <th class=\"text\">what limits the target</th></tr>\n{rows}</table></div>\n"
+         <th class=\"text\">limit</th></tr>\n{rows}</table></div>\n"
     )
 }
