@@ -2,6 +2,9 @@
 
 use bytes::Bytes;
 
+/// Conversations of the warm-up are numbered from here on, so that they warm no cache for measured ones.
+pub const WARMUP_INDEX_START: u64 = 1 << 63;
+
 /// Makes requests. It is asked for each one as it is due, on the thread that keeps the times, so it must be quick.
 pub trait Asking: Send + Sync {
     /// Turn `turn`, from 0, of conversation `index`; `history` are the real answers to the turns before. The same

@@ -8,9 +8,10 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::asking::WARMUP_INDEX_START;
 use crate::error::Error;
 use crate::prompts::conversation::{answered, close, write_text};
-use crate::prompts::{AnswerLengths, Question, WARMUP_INDEX_START, share_gpt};
+use crate::prompts::{AnswerLengths, Question, share_gpt};
 
 /// The prompts of a file, taken in turn, from the first again after the last.
 #[derive(Clone, Debug, PartialEq, Eq)]
