@@ -1,7 +1,10 @@
 //! What is asked. Pure: request `index` asks the same in every run with the same scenario, seed and target.
 //!
 //! A prompt is made of common words, and a target that offers `/tokenize` says how many tokens such words have; see
-//! [`calibrate`]. Prompts are rendered as JSON in one pass, and what they share is rendered once.
+//! [`Material::calibrate`]. Prompts are rendered as JSON in one pass, and what they share is rendered once.
+//!
+//! Warm-up requests, from [`crate::asking::WARMUP_INDEX_START`] on, ask what no measured one asks. The prefixes that prompts share, and
+//! the prompts of a file, are the same in both.
 
 use std::sync::Arc;
 
@@ -10,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::asking::{Asked, Asking};
 use crate::error::Error;
-use crate::scenario::{Answers, Prompts as Wanted, Scenario};
-use crate::trace::TraceRequest;
+use crate::scenario::{Answers, Arrivals, Length, Prompts as Wanted, Scenario};
+use crate::trace::{self, TraceRequest};
 
 mod calibrate;
 mod conversation;
@@ -24,7 +27,7 @@ mod tests;
 mod text;
 mod zipf;
 
-pub use calibrate::{TokensPerWord, calibrate};
+pub use calibrate::TokensPerWord;
 pub use file::PromptFile;
 pub(crate) use text::ID_WORDS;
 pub(crate) use zipf::Ranks;
@@ -60,6 +63,45 @@ pub struct Material {
     /// The requests of the trace that the scenario names. Their lengths and blocks win over the scenario's lengths,
     /// but for conversations, files and prompts that come again, which take only its times.
     pub trace: Arc<[TraceRequest]>,
+}
+
+impl Material {
+    /// Reads the files that the scenario names; this blocks.
+    ///
+    /// # Errors
+    /// When one cannot be read, or has a line that is wrong.
+    pub fn read(scenario: &Scenario) -> Result<Self, Error> {
+        let file = match &scenario.prompts {
+            Wanted::File { path } => Some(PromptFile::read(path)?),
+            _ => None,
+        };
+        let trace = match &scenario.arrivals {
+            Arrivals::Trace { path, .. } => trace::read(path)?.into(),
+            _ => Arc::default(),
+        };
+        Ok(Self { tokens_per_word: TokensPerWord::default(), file, trace })
+    }
+
+    /// Learns how long words are in the target's tokens, from prompts of the scenario's median length. `count` has the
+    /// target count a text's tokens, or says `None` where it cannot.
+    ///
+    /// # Errors
+    /// When `count` fails.
+    pub async fn calibrate(
+        &mut self,
+        scenario: &Scenario,
+        count: impl AsyncFn(&str) -> Result<Option<u64>, Error>,
+    ) -> Result<PromptBasis, Error> {
+        let tokens = match &scenario.prompts {
+            Wanted::Synthetic { tokens, .. } | Wanted::Conversation { tokens, .. } => tokens.median(),
+            Wanted::File { .. } => {
+                return Ok(PromptBasis::File { prompts: self.file.as_ref().map_or(0, PromptFile::len) });
+            }
+        };
+        let (tokens_per_word, basis) = calibrate::calibrate(scenario.seed, tokens as u64, count).await?;
+        self.tokens_per_word = tokens_per_word;
+        Ok(basis)
+    }
 }
 
 /// Makes the requests of a scenario.
@@ -145,7 +187,7 @@ struct Question {
 /// The most tokens of each answer.
 #[derive(Clone, Copy, Debug)]
 struct AnswerLengths {
-    tokens: crate::scenario::Length,
+    tokens: Length,
     seed: u64,
 }
 

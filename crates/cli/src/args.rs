@@ -284,6 +284,9 @@ Examples:
 #[derive(Debug, Subcommand)]
 pub(crate) enum LoadtestCommand {
     /// Load a server and report what it did
+    ///
+    /// What is to be done is a scenario: one of this program's own, a TOML file, or made by flags. Flags win over
+    /// either. Without --rate or a scenario, eight users send one request after the other.
     #[command(after_help = loadtest::RUN_EXAMPLES)]
     Run(Box<loadtest::RunArgs>),
     /// List the scenarios of this program and the question that each answers

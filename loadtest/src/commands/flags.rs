@@ -93,10 +93,10 @@ pub struct ScenarioArgs {
     #[arg(long, value_name = "MS", help_heading = "Targets")]
     pub target_e2e_ms: Option<f64>,
     /// What the servers cost together in US dollars an hour: the report then has a price for a million good tokens
-    #[arg(long, value_name = "USD", help_heading = "Targets")]
+    #[arg(long, value_name = "USD", help_heading = "Report")]
     pub usd_per_hour: Option<f64>,
     /// Read this address's /metrics too, once a second, beside the target's own; repeatable
-    #[arg(long, value_name = "URL", help_heading = "Targets")]
+    #[arg(long, value_name = "URL", help_heading = "Report")]
     pub scrape: Vec<String>,
 
     /// Open a connection for each request, where a server closes them unannounced

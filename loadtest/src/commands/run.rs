@@ -26,7 +26,7 @@ Examples:
   Does it keep up with 5 requests a second, whoever waits? (This is what real users do.)
     tenk loadtest run --target http://127.0.0.1:8080 --rate 5 --duration-s 60 --report-dir report
   The same in bursts, with targets, as a check for CI:
-    tenk loadtest run --rate 5 --cv 4 --duration-s 60 --target-ttft-ms 500 --assert 'ttft_p99_ms < 500'
+    tenk loadtest run burst --rate 5 --target-ttft-ms 500 --assert 'ttft_p99_ms < 500'
   A file of your own, at another rate:
     tenk loadtest run my-scenario.toml --rate 20
   Two processes that share one run (then merge their reports):
@@ -36,9 +36,6 @@ Examples:
 `tenk loadtest scenarios` lists the scenarios and the question that each answers.";
 
 /// Load a server that speaks OpenAI's API, and report what it did.
-///
-/// What is to be done is a scenario: one of this program's own, a TOML file, or made by flags. Flags win over either.
-/// Without --rate or a scenario, eight users send one request after the other.
 #[derive(Clone, Debug, clap::Args)]
 pub struct RunArgs {
     /// A scenario: a name of this program's own, or a TOML file

@@ -39,7 +39,7 @@ impl TokensPerWord {
 ///
 /// # Errors
 /// When `count` fails.
-pub async fn calibrate(
+pub(super) async fn calibrate(
     seed: u64,
     tokens: u64,
     count: impl AsyncFn(&str) -> Result<Option<u64>, Error>,
@@ -79,6 +79,12 @@ mod tests {
         let (ratio, basis) = calibrate(1, 100, one_more).await.expect("counted");
         assert_eq!(basis, PromptBasis::Counted { sample_tokens: 100 });
         assert_eq!(ratio.words(100), 99);
+    }
+
+    #[test]
+    fn it_can_run_on_any_thread() {
+        fn is_send(_: impl Send) {}
+        is_send(calibrate(1, 300, async |_: &str| Ok(None)));
     }
 
     #[tokio::test]

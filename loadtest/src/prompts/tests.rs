@@ -305,3 +305,28 @@ fn equal_blocks_of_a_trace_are_equal_text() {
     let warmup = text(&asker, WARMUP_INDEX_START);
     assert_ne!(warmup.split(' ').take(8).collect::<Vec<_>>(), words[0][..8], "warm-up warms no cache");
 }
+
+#[tokio::test]
+async fn what_a_scenario_names_is_read_and_its_words_are_counted() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (prompts, trace) = (dir.path().join("p.jsonl"), dir.path().join("t.jsonl"));
+    std::fs::write(&prompts, "{\"prompt\": \"a\"}\n{\"prompt\": \"b\"}\n").expect("written");
+    std::fs::write(&trace, "{\"at_s\": 1}\n").expect("written");
+    let two_a_word = async |text: &str| Ok(Some(2 * text.split(' ').count() as u64));
+
+    let arrivals = Arrivals::Trace { path: trace, speed: 1.0 };
+    let scenario = Scenario { arrivals, ..synthetic(Length::Fixed(60), 0, 1, None) };
+    let mut material = Material::read(&scenario).expect("read");
+    assert_eq!(material.trace.len(), 1);
+    let basis = material.calibrate(&scenario, two_a_word).await.expect("counted");
+    assert_eq!(basis, PromptBasis::Counted { sample_tokens: 60 });
+    let asker = Asker::new(&scenario, material).expect("an asker");
+    assert_eq!(words(&text(&asker, 0)).len(), 30);
+
+    let scenario = Scenario { prompts: Wanted::File { path: prompts }, ..Scenario::default() };
+    let mut material = Material::read(&scenario).expect("read");
+    let basis = material.calibrate(&scenario, two_a_word).await.expect("nothing to count");
+    assert_eq!(basis, PromptBasis::File { prompts: 2 });
+    let scenario = Scenario { prompts: Wanted::File { path: "not/there".into() }, ..Scenario::default() };
+    assert!(matches!(Material::read(&scenario), Err(Error::File { .. })));
+}

@@ -76,6 +76,14 @@ impl Scenario {
         }
         self.faults.iter().enumerate().try_for_each(|(index, fault)| fault.check(index))?;
         self.client.check()?;
+        if let Arrivals::ClosedLoop { users, .. } = self.arrivals
+            && users > self.client.connections_max
+        {
+            let max = self.client.connections_max;
+            let problem =
+                format!("is {users}, but `client.connections_max` lets only {max} be in flight; raise it");
+            return Err(Refusal::new("arrivals.users", problem));
+        }
         check_scrape(&self.scrape)?;
         self.usd_per_hour.map_or(Ok(()), |usd| in_range("usd_per_hour", usd, 0.0, 1_000_000.0))
     }
@@ -296,7 +304,7 @@ impl Client {
     fn check(&self) -> Checked {
         in_range("client.connect_timeout_s", self.connect_timeout_s, 0.001, DAY_S)?;
         in_range("client.request_timeout_s", self.request_timeout_s, 0.001, DAY_S)?;
-        in_range("client.connections_max", self.connections_max, 1, 100_000)
+        in_range("client.connections_max", self.connections_max, 1, u32::from(u16::MAX))
     }
 }
 

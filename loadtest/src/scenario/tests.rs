@@ -1,5 +1,6 @@
 use std::path::Path;
 
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
@@ -243,7 +244,7 @@ fn what_is_out_of_range_is_refused_with_its_line_its_name_and_its_range() {
         ),
         (
             "requests = 1\n[client]\nconnections_max = 0\n".into(),
-            "s.toml:3: `client.connections_max` is 0, but must be from 1 to 100000",
+            "s.toml:3: `client.connections_max` is 0, but must be from 1 to 65535",
         ),
         ("requests = 1\nusd_per_hour = -1\n".into(), "s.toml:2: `usd_per_hour` is -1, but must be from 0 to 1000000"),
     ] {
@@ -267,6 +268,10 @@ fn what_does_not_fit_together_is_refused() {
             "duration_s = 600000\n[arrivals]\nkind = \"constant\"\nrate = 10000\n",
             "s.toml:4: `arrivals.rate` comes to 6000000000 requests, but a run has at most 1000000000; lower it or the \
              duration",
+        ),
+        (
+            "requests = 3\n[arrivals]\nkind = \"closed_loop\"\nusers = 9\n[client]\nconnections_max = 8\n",
+            "s.toml:4: `arrivals.users` is 9, but `client.connections_max` lets only 8 be in flight; raise it",
         ),
         (
             "requests = 3\ntarget = \"https://h\"\n",
@@ -335,4 +340,41 @@ fn a_name_that_is_nearly_right_is_corrected() {
         "there is no scenario `smok` among 10k, burst, cache-zipf, chat, shared-prefix, smoke, soak; did you mean \
          `smoke`?; a file's name ends in .toml"
     );
+}
+
+#[test]
+fn the_readmes_example_is_sound_and_shows_every_section() {
+    let readme = include_str!("../../README.md");
+    let example =
+        readme.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+    let scenario = parse(example);
+    assert_eq!(scenario.faults.len(), 1);
+    for field in schema::SCENARIO.iter().filter(|field| field.key != "requests") {
+        let is_there =
+            example.contains(&format!("{} = ", field.key)) || example.contains(&format!("[{}]", field.key));
+        assert!(is_there, "{} is not shown", field.key);
+    }
+    for name in Scenario::shipped_names() {
+        assert!(readme.contains(&format!("| `{name}` |")), "{name} is not listed");
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_a_file_holds_it_is_a_scenario_or_refused_with_a_message(
+        lines in prop::collection::vec(
+            prop::sample::select(vec![
+                "requests = 3", "[arrivals]", "kind = \"poisson\"", "kind = \"steps\"", "rate = 3", "rate = \"é\"",
+                "steps = [{ rate = 1, duration_s = 2 }, 3]", "arrivals.kind = \"constant\"", "[prompts]", "[[faults]]",
+                "kind = \"synthetic\"", "tokens = { min = 9, max = 8 }", "tokens = [9]", "at_s = -1", "action = \"kill\"",
+                "pid = 0x10", "[client]", "[[client]]", "scrape = [1]", "seed = 99999999999999999999", "ü = 1", "x",
+            ]),
+            0..8,
+        ),
+    ) {
+        let text = lines.join("\n");
+        if let Err(error) = Draft::parse("s.toml", &text).and_then(|draft| draft.finish(|_| None)) {
+            prop_assert!(!error.to_string().is_empty());
+        }
+    }
 }

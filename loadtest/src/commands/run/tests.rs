@@ -1,9 +1,10 @@
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use super::*;
 use crate::scenario::{Answers, Arrivals, Client, Length, Prompts, Targets};
 
 #[derive(Parser)]
+#[command(after_help = RUN_EXAMPLES)]
 struct Command {
     #[command(flatten)]
     args: RunArgs,
@@ -188,4 +189,21 @@ fn what_concerns_the_run_and_not_the_scenario_is_kept_beside_it() {
 fn a_name_that_is_no_scenario_is_told_with_those_that_are() {
     assert!(refused("chatt").contains("did you mean `chat`?"));
     assert!(refused("nowhere/x.toml").starts_with("nowhere/x.toml: "));
+}
+
+#[test]
+fn help_teaches_with_examples_that_work() {
+    let help = Command::command().render_long_help().to_string();
+    assert!(
+        help.contains("tenk loadtest run smoke --target") && help.contains("Several processes:"),
+        "{help}"
+    );
+    let examples = RUN_EXAMPLES.lines().filter_map(|line| line.trim().strip_prefix("tenk loadtest run "));
+    let mut count = 0;
+    for example in examples.filter(|example| !example.contains("my-scenario.toml")) {
+        let words = example.split_once(" --assert").map_or(example, |(before, _)| before);
+        assert_ne!(scenario(words).seed, 0, "{example}");
+        count += 1;
+    }
+    assert_eq!(count, 6);
 }
