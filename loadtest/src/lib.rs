@@ -36,23 +36,32 @@
 
 mod answer;
 pub mod arrivals;
+pub mod assertion;
 mod client;
 mod collector;
 mod command;
+mod commands;
+pub mod compare;
 mod config;
 mod driver;
 mod error;
+pub mod figures;
+pub mod merge;
 pub mod metrics;
 pub mod prompts;
 pub mod record;
 pub mod report;
+mod runner;
 pub mod scenario;
+pub mod search;
+pub mod sweep;
 mod target;
 #[cfg(test)]
 mod tests;
 mod words;
 
 pub use command::{RunArgs, Verdict, run};
+pub use commands::Command;
 pub use config::{ApiKey, RunConfig};
 pub use driver::LoadTest;
 pub use error::Error;
