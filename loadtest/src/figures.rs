@@ -34,18 +34,22 @@ pub trait Runner {
 }
 
 /// Latencies that run from an anchor; `sent.` in front means from sending, `scheduled.` or nothing from schedule.
-const ANCHORED: [&str; 2] = ["ttft", "end_to_end"];
+const ANCHORED: [&str; 2] = ["ttft", "e2e"];
 /// Latencies without one.
 const UNANCHORED: [&str; 4] = ["tpot", "inter_token", "inter_chunk", "dispatch_delay"];
 const STATISTICS: [&str; 6] = ["mean", "p50", "p90", "p95", "p99", "max"];
 /// Figures that are one number.
-const PLAIN: [&str; 7] = [
+const PLAIN: [&str; 11] = [
     "goodput",
-    "good_requests_per_s",
+    "goodput_per_s",
+    "offered_per_s",
+    "achieved_per_s",
     "requests_per_s",
     "output_tokens_per_s",
     "prompt_tokens_per_s",
     "error_share",
+    "prefix_cached_share",
+    "cache_hit_share",
     "usd_per_million_good_tokens",
 ];
 
@@ -55,7 +59,7 @@ pub const HEADLINES: [&str; 9] = [
     "ttft_p99_ms",
     "inter_token_p50_ms",
     "inter_token_p99_ms",
-    "end_to_end_p50_ms",
+    "e2e_p50_ms",
     "requests_per_s",
     "output_tokens_per_s",
     "goodput",
@@ -147,7 +151,7 @@ mod tests {
     #[test]
     fn an_unknown_name_is_refused_with_the_nearest_right_one() {
         check("ttft_p99_ms").expect("known");
-        check("sent.end_to_end_max_ms").expect("known");
+        check("sent.e2e_max_ms").expect("known");
         let refused = |name: &str| check(name).expect_err("unknown");
         assert!(refused("tfft_p99_ms").contains("did you mean `ttft_p99_ms`?"));
         assert!(refused("output_tokens").contains("`output_tokens_per_s`"));

@@ -105,9 +105,9 @@ impl Figures for Report {
         let (kind, statistic) = name.strip_suffix("_ms")?.rsplit_once('_')?;
         let summary: &Option<Summary> = match kind {
             "ttft" => &latency.ttft_from_schedule_ms,
-            "end_to_end" => &latency.end_to_end_from_schedule_ms,
+            "e2e" => &latency.end_to_end_from_schedule_ms,
             "sent.ttft" => &latency.ttft_ms,
-            "sent.end_to_end" => &latency.end_to_end_ms,
+            "sent.e2e" => &latency.end_to_end_ms,
             "tpot" => &latency.tpot_ms,
             "inter_token" => &latency.inter_token_ms,
             "inter_chunk" => &latency.inter_chunk_ms,

@@ -16,6 +16,8 @@ const STREAMS: [u32; 6] = [1, 2, 4, 8, 16, 32];
 const REQUESTS_MIN: u32 = 3;
 const ANSWER_TOKENS: u32 = 32;
 const PROMPT_TOKENS: u32 = 16;
+/// What a larger batch must bring to count as a gain.
+const GAIN_MIN: f64 = 1.25;
 
 /// One number of streams.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -29,7 +31,7 @@ struct Point {
 /// Every stream sends at once and answers are equally long, so that the batch is full from its start to its end.
 fn scenario(target: &str, streams: u32) -> Scenario {
     Scenario {
-        question: format!("{streams} streams"),
+        question: if streams == 1 { "1 stream".to_owned() } else { format!("{streams} streams") },
         target: target.to_owned(),
         seed: u64::from(streams),
         arrivals: Arrivals::ClosedLoop { users: streams, think_time_s: 0.0 },
@@ -100,15 +102,7 @@ fn findings(points: &[Point]) -> Findings {
             rounded(last.inter_token_ms / first.inter_token_ms)
         ));
     }
-    // Doubling the streams should double the total while reading the weights is what takes the time.
-    let knee = points.windows(2).find(|pair| pair[1].tokens_per_s < 1.25 * pair[0].tokens_per_s);
-    sentences.push(match knee {
-        Some(pair) => format!(
-            "From {} to {} streams the total grows by less than a quarter: there the arithmetic takes the time.",
-            pair[0].streams, pair[1].streams
-        ),
-        None => "The total still grows at the largest batch: reading the weights takes most of the time.".to_owned(),
-    });
+    sentences.push(growth(points));
     let series = |title: &str, y: &str, value: fn(&Point) -> f64| Series {
         title: title.to_owned(),
         x: "streams".to_owned(),
@@ -124,6 +118,28 @@ fn findings(points: &[Point]) -> Findings {
         ],
         tables: vec![table],
     }
+}
+
+/// Where more streams stop to pay: what comes after never gets a quarter more.
+fn growth(points: &[Point]) -> String {
+    let gains = |from: &Point, to: &Point| to.tokens_per_s >= GAIN_MIN * from.tokens_per_s;
+    let pays = |at: usize| points[at + 1..].iter().any(|later| gains(&points[at], later));
+    let knee = (0..points.len().saturating_sub(1)).find(|&at| !pays(at));
+    let said = match knee {
+        Some(at) => {
+            format!("Beyond {} in the batch the total gains less than a quarter.", points[at].streams)
+        }
+        None => "The total still grows at the largest batch.".to_owned(),
+    };
+    let before = points.windows(2).take(knee.unwrap_or(points.len()));
+    let flat: Vec<String> = before
+        .filter(|pair| !gains(&pair[0], &pair[1]))
+        .map(|pair| format!("{} to {}", pair[0].streams, pair[1].streams))
+        .collect();
+    if flat.is_empty() {
+        return said;
+    }
+    format!("{said} Before that, the steps from {} gained little.", flat.join(", "))
 }
 
 #[cfg(test)]
@@ -142,14 +158,19 @@ mod tests {
             findings.sentences[0],
             "4 streams get 2.2 times the tokens of one; each of them waits 1.818 times as long for its next token."
         );
-        assert!(findings.sentences[1].contains("From 2 to 4 streams"));
+        assert_eq!(findings.sentences[1], "Beyond 2 in the batch the total gains less than a quarter.");
         assert_eq!(findings.tables[0].rows[1][..4], ["2", "20", "2", "10"]);
         assert_eq!(findings.series[0].points, [(1.0, 10.0), (2.0, 20.0), (4.0, 22.0)]);
     }
 
     #[test]
     fn a_total_that_keeps_growing_is_said_to() {
-        assert!(findings(&[point(1, 10.0), point(2, 19.0)]).sentences[1].contains("still grows"));
+        assert!(growth(&[point(1, 10.0), point(2, 19.0)]).contains("still grows"));
+        let late = growth(&[point(1, 20.0), point(2, 21.0), point(4, 22.0), point(8, 55.0)]);
+        assert!(
+            late.contains("still grows") && late.ends_with("the steps from 1 to 2, 2 to 4 gained little."),
+            "{late}"
+        );
     }
 
     #[test]

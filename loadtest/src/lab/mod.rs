@@ -176,8 +176,9 @@ async fn conduct(args: LabArgs, stop: &CancellationToken) -> Result<(), Error> {
     let findings = args.lab.measure(&mut bench).await?;
 
     for table in &findings.tables {
-        say(&format!("\n{table}"));
+        say(&format!("\n{}", table.to_string().trim_end()));
     }
+    say("");
     findings.sentences.iter().for_each(|sentence| say(sentence));
     let compared = prediction.compare(findings.measured);
     compared.iter().for_each(|compared| say(compared));
