@@ -12,8 +12,13 @@ pub struct AnswerHash {
 const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
 const PRIME: u64 = 0x0000_0100_0000_01b3;
 
-fn fnv(state: u64, text: &str) -> u64 {
-    text.bytes().fold(state, |state, byte| (state ^ u64::from(byte)).wrapping_mul(PRIME))
+fn fnv(state: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(state, |state, byte| (state ^ u64::from(*byte)).wrapping_mul(PRIME))
+}
+
+/// The hash of other bytes, such as a prompt's.
+pub(crate) fn of_bytes(bytes: &[u8]) -> u64 {
+    fnv(OFFSET, bytes)
 }
 
 impl AnswerHash {
@@ -24,12 +29,12 @@ impl AnswerHash {
 
     /// Adds a piece of the content.
     pub fn push_content(&mut self, text: &str) {
-        self.content = fnv(self.content, text);
+        self.content = fnv(self.content, text.as_bytes());
     }
 
     /// Adds a piece of the thoughts.
     pub fn push_thoughts(&mut self, text: &str) {
-        self.thoughts = fnv(self.thoughts, text);
+        self.thoughts = fnv(self.thoughts, text.as_bytes());
     }
 
     /// The hash of what was added.

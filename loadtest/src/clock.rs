@@ -23,6 +23,11 @@ impl Clock {
         Self(now.checked_sub(since).unwrap_or(now))
     }
 
+    /// When it stood, or will stand, at 0.
+    pub(crate) fn started_at(self) -> tokio::time::Instant {
+        self.0.into()
+    }
+
     pub(crate) fn now_us(self) -> u64 {
         u64::try_from(self.0.elapsed().as_micros()).unwrap_or(u64::MAX)
     }

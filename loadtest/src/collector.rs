@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::record::RequestRecord;
+use crate::reference::{Judge, Reference};
 use crate::scenario::Targets;
 
 /// The file of records within the report's folder.
@@ -79,10 +80,12 @@ impl Records {
 pub(crate) struct Collector(JoinHandle<Result<Collected, Error>>);
 
 impl Collector {
-    /// Starts one. It writes to `report_dir`, if given; `targets` are those of good requests.
+    /// Starts one. It writes to `report_dir`, if given; `targets` are those of good requests, whose answers must be those
+    /// of `reference`.
     pub(crate) fn start(
         report_dir: Option<&Path>,
         targets: Targets,
+        reference: Option<Reference>,
         live: Option<Live>,
     ) -> Result<(Self, Records), Error> {
         let metrics = Metrics::new(targets)?;
@@ -90,7 +93,7 @@ impl Collector {
         let (to_collector, batches) = mpsc::channel(QUEUE_LEN);
         let thread = std::thread::Builder::new()
             .name("loadtest-collector".into())
-            .spawn(move || collect(batches, metrics, records_file, live))
+            .spawn(move || collect(batches, metrics, Judge::new(reference), records_file, live))
             .map_err(|error| Error::Broken(format!("no thread for the records: {error}")))?;
         let records = Records { batch: Mutex::new(Vec::with_capacity(BATCH_LEN)), to_collector };
         Ok((Self(thread), records))
@@ -105,12 +108,14 @@ impl Collector {
 fn collect(
     mut batches: mpsc::Receiver<Vec<RequestRecord>>,
     metrics: Metrics,
+    mut judge: Judge,
     mut file: Option<RecordsFile>,
     mut live: Option<Live>,
 ) -> Result<Collected, Error> {
     let mut collected = Collected { metrics, warmup_sent: 0, warmup_failed: 0 };
-    while let Some(batch) = batches.blocking_recv() {
-        for record in &batch {
+    while let Some(mut batch) = batches.blocking_recv() {
+        for record in &mut batch {
+            judge.judge(record);
             if let Some(file) = &mut file {
                 file.write(record)?;
             }

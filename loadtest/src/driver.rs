@@ -15,9 +15,11 @@ use crate::arrivals::{ClosedLoop, Limit, Pace, Shard};
 use crate::clock::Clock;
 use crate::collector::{BATCH_PERIOD, Collector, Records};
 use crate::error::Error;
+use crate::faults::Timeline;
 use crate::live::{Live, Plan, Progress};
 use crate::prompts::PromptBasis;
-use crate::report::{Report, RunFacts};
+use crate::reference::Reference;
+use crate::report::{Event, Report, RunFacts};
 use crate::scenario::Scenario;
 use crate::scrape::{Scraper, TargetMetrics};
 use crate::target::Target;
@@ -107,7 +109,7 @@ impl LoadTest {
         runtime.shutdown_background();
         let driven = driven?;
         let collected = driven.collector.finish()?;
-        let Measured { started, abandoned, target_metrics } = driven.measured;
+        let Measured { started, abandoned, events, target_metrics } = driven.measured;
         Ok(Report::new(RunFacts {
             scenario: self.scenario,
             target: target.base,
@@ -120,7 +122,7 @@ impl LoadTest {
             warmup_sent: collected.warmup_sent,
             warmup_failed: collected.warmup_failed,
             metrics: collected.metrics,
-            events: Vec::new(),
+            events,
             target_metrics,
         }))
     }
@@ -131,6 +133,8 @@ impl LoadTest {
         start: StartAt,
         stop: &CancellationToken,
     ) -> Result<Driven, Error> {
+        let faults = Timeline::new(&self.scenario.faults)?;
+        let reference = self.scenario.answers.reference.as_deref().map(Reference::read).transpose()?;
         let preparing = prepare(&self.scenario, target.clone(), self.api_key.as_ref());
         let prepared = stop.run_until_cancelled(preparing).await.ok_or(Error::Interrupted)??;
         let Prepared { client, asking, pace, model, prompt_basis } = prepared;
@@ -138,11 +142,11 @@ impl LoadTest {
         let plan = Plan::of(&self.scenario, self.shard);
         let live = self.progress.then(|| Live::start(plan, Arc::clone(&progress)));
         let targets = self.scenario.targets;
-        let (collector, records) = Collector::start(self.report_dir.as_deref(), targets, live)?;
+        let (collector, records) = Collector::start(self.report_dir.as_deref(), targets, reference, live)?;
         let lanes = Arc::new(Lanes::new(client, asking, records, progress));
         let run =
             Run { scenario: &self.scenario, target: &target.base, shard: self.shard, start, lanes, stop };
-        let measured = run.phases(pace).await?;
+        let measured = run.phases(pace, faults).await?;
         Ok(Driven { collector, model, prompt_basis, measured })
     }
 }
@@ -197,27 +201,34 @@ struct Measured {
     started: SystemTime,
     /// Requests in flight when it was stopped.
     abandoned: u64,
+    events: Vec<Event>,
     target_metrics: TargetMetrics,
 }
 
 impl Run<'_> {
     /// Runs both.
-    async fn phases(&self, pace: Pace) -> Result<Measured, Error> {
+    async fn phases(&self, pace: Pace, faults: Timeline) -> Result<Measured, Error> {
         let flushing = tokio::spawn(flush_regularly(Arc::clone(&self.lanes)));
         self.phase(self.warmup(&pace), true, Clock::start()).await?;
         let started = self.start.0.unwrap_or_else(SystemTime::now);
         let clock = self.start.clock();
         self.lanes.progress.start();
         let scraper = Scraper::start(self.target, &self.scenario.scrape, clock);
-        let abandoned = match self.stop.is_cancelled() {
-            // What is left of the warm-up is in no figure.
-            true => 0,
-            false => self.phase(pace, false, clock).await?,
+        let over = self.stop.child_token();
+        let measured = async {
+            let _over = over.clone().drop_guard();
+            match self.stop.is_cancelled() {
+                // What is left of the warm-up is in no figure.
+                true => Ok(0),
+                false => self.phase(pace, false, clock).await,
+            }
         };
+        let (abandoned, events) = tokio::join!(measured, faults.run(clock.started_at(), &over));
+        let abandoned = abandoned?;
         let target_metrics = scraper.finish().await;
         flushing.abort();
         self.lanes.records.flush().await;
-        Ok(Measured { started, abandoned, target_metrics })
+        Ok(Measured { started, abandoned, events, target_metrics })
     }
 
     /// Runs one phase to its end, or until it is stopped, and returns how many requests were then in flight.

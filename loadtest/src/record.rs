@@ -38,6 +38,8 @@ pub struct RequestRecord {
     pub resent: bool,
     /// A hash of a good answer's text, where the scenario asks for hashes; see [`crate::answer_hash`].
     pub answer_hash: Option<u64>,
+    /// A hash of its messages, where answers are hashed.
+    pub prompt_hash: Option<u64>,
     /// What the gateway's response cache had to do with it, where there is one.
     pub cache: Option<CacheStatus>,
     /// Which worker answered, where the server says; at most [`Self::WORKER_BYTES_MAX`] bytes.

@@ -1,16 +1,15 @@
 //! `tenk loadtest run`: arguments in, a report out.
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use tokio_util::sync::CancellationToken;
-
 use super::flags::ScenarioArgs;
+use super::{INTERRUPTED, print, stop_at_interrupt};
 use crate::api_key::ApiKey;
 use crate::arrivals::Shard;
+use crate::assertion::{Assertion, Judgement};
 use crate::driver::LoadTest;
 use crate::error::Error;
 use crate::report::Report;
@@ -55,7 +54,7 @@ pub struct RunArgs {
     pub json: bool,
     /// Exit with failure unless the report meets this, such as 'ttft_p99_ms < 500'; repeatable
     #[arg(long = "assert", value_name = "EXPRESSION", help_heading = "Report")]
-    pub asserts: Vec<String>,
+    pub asserts: Vec<Assertion>,
     /// Exit with success even when requests failed
     #[arg(long, help_heading = "Report")]
     pub allow_errors: bool,
@@ -115,24 +114,24 @@ impl RunArgs {
 
 /// What a run came to, for the exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// Every request succeeded, or errors were allowed.
+pub(crate) enum Verdict {
+    /// Every request succeeded, or errors were allowed; every assertion was met.
     Passed,
-    /// A request failed.
+    /// A request failed, or an assertion was missed.
     Failed,
     /// The run was stopped before its end.
     Interrupted,
 }
 
 impl Verdict {
-    /// Judges `report`.
-    pub const fn of(report: &Report, allow_errors: bool) -> Self {
-        if report.interrupted {
-            Self::Interrupted
-        } else if report.requests.failed > 0 && !allow_errors {
-            Self::Failed
-        } else {
-            Self::Passed
+    /// Judges `report`. Who asserts says what is to hold, and so whether requests may fail.
+    pub(crate) fn of(report: &Report, allow_errors: bool, judgement: Option<&Judgement>) -> Self {
+        let any_failed = report.requests.failed + report.requests.unsent > 0;
+        let failed = judgement.map_or(any_failed && !allow_errors, |judgement| !judgement.met);
+        match (report.interrupted, failed) {
+            (true, _) => Self::Interrupted,
+            (false, true) => Self::Failed,
+            (false, false) => Self::Passed,
         }
     }
 }
@@ -143,7 +142,7 @@ impl From<Verdict> for ExitCode {
         match verdict {
             Verdict::Passed => Self::SUCCESS,
             Verdict::Failed => Self::FAILURE,
-            Verdict::Interrupted => Self::from(130),
+            Verdict::Interrupted => Self::from(INTERRUPTED),
         }
     }
 }
@@ -152,7 +151,7 @@ impl From<Verdict> for ExitCode {
 ///
 /// # Errors
 /// When the run cannot start, or a report cannot be written. Failed requests are a [`Verdict`].
-pub async fn run(args: RunArgs) -> anyhow::Result<Verdict> {
+pub(super) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let new_seed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
     let load_test = LoadTest {
         scenario: args.scenario(new_seed)?,
@@ -162,30 +161,34 @@ pub async fn run(args: RunArgs) -> anyhow::Result<Verdict> {
         shard: args.shard.unwrap_or(Shard::WHOLE),
         start_at: args.start_at,
     };
-    let stop = CancellationToken::new();
-    let on_interrupt = tokio::spawn({
-        let stop = stop.clone();
-        async move {
-            if tokio::signal::ctrl_c().await.is_ok() {
-                stop.cancel();
-            }
-        }
-    });
+    let (stop, task) = stop_at_interrupt();
     let report = load_test.run(stop).await;
-    on_interrupt.abort();
+    task.abort();
     let report = report?;
 
     if let Some(dir) = &args.report_dir {
         report.save(dir)?;
     }
-    let mut stdout = std::io::stdout().lock();
+    let mut output = Vec::new();
     if args.json {
-        report.write_json(&mut stdout)?
+        report.write_json(&mut output)?;
     } else {
-        report.write_table(&mut stdout)?
+        report.write_table(&mut output)?;
     }
-    stdout.flush()?;
-    Ok(Verdict::of(&report, args.allow_errors))
+    let judgement = (!args.asserts.is_empty()).then(|| Judgement::of(&args.asserts, &report));
+    match &judgement {
+        // The JSON on standard output stays a document.
+        Some(judgement) if args.json => tell(judgement),
+        Some(judgement) => output.extend(format!("\n{judgement}").bytes()),
+        None => {}
+    }
+    print(&String::from_utf8_lossy(&output))?;
+    Ok(Verdict::of(&report, args.allow_errors, judgement.as_ref()).into())
+}
+
+#[expect(clippy::print_stderr, reason = "a person or a log reads which assertion was missed")]
+fn tell(judgement: &Judgement) {
+    eprint!("{judgement}");
 }
 
 #[cfg(test)]

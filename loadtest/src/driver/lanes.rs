@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
+use crate::answer_hash;
 use crate::asking::{Asking, WARMUP_INDEX_START};
 use crate::client::{Client, Job};
 use crate::clock::Clock;
@@ -109,7 +110,10 @@ impl Lanes {
             if !warmup {
                 self.progress.count_sent();
             }
-            let sent = self.client.send(job, clock).await;
+            let mut sent = self.client.send(job, clock).await;
+            if sent.record.answer_hash.is_some() {
+                sent.record.prompt_hash = Some(answer_hash::of_bytes(&asked.messages_json));
+            }
             let failure = sent.record.failure.as_ref().map(|failure| failure.kind);
             let pause_us = if failure == Some(FailureKind::Connect) { CONNECT_PAUSE_US } else { 0 };
             let free_us = sent.record.done_us + pause_us;

@@ -50,7 +50,7 @@ async fn drive(server: &Server, asking: impl Asking + 'static, pace: Pace) -> Re
     let scenario = Scenario { target: server.address.clone(), ..Scenario::default() };
     let client = Client::new(&scenario, Target::parse(&scenario.target)?, None)?;
     let dir = tempfile::tempdir().expect("a folder");
-    let (collector, records) = Collector::start(Some(dir.path()), scenario.targets, None)?;
+    let (collector, records) = Collector::start(Some(dir.path()), scenario.targets, None, None)?;
     let lanes = Arc::new(Lanes::new(client, Arc::new(asking), records, Arc::default()));
     let phase = Phase { pace, warmup: false, clock: Clock::start(), shard: Shard::WHOLE, in_flight_max: 9 };
     phase.run(Arc::clone(&lanes)).await?;

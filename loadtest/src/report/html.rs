@@ -9,7 +9,8 @@ mod plots;
 mod runs;
 mod tables;
 
-const STYLE: &str = include_str!("html/style.css");
+/// The look of every page.
+pub(crate) const STYLE: &str = include_str!("html/style.css");
 
 /// A page of one run: its figures, what happened when, how latencies are distributed. Of several runs, such as those of
 /// a search: how they compare.
