@@ -102,7 +102,7 @@ impl Sweep {
     /// each point.
     ///
     /// # Errors
-    /// When a value is refused: all are tried before the first run.
+    /// When a value is refused, for all are checked before the first run, or the first run fails.
     pub async fn run<R: Runner>(
         &self,
         runner: &mut R,
@@ -128,6 +128,7 @@ impl Sweep {
                     Ok(run) if run.interrupted() => report.stopped = Some("it was interrupted".to_owned()),
                     Ok(run) if run.valid() => runs.push(figures_of(&run)),
                     Ok(_) => invalid += 1,
+                    Err(error) if number == 0 => return Err(error),
                     Err(error) => report.stopped = Some(error.to_string()),
                 }
                 number += 1;

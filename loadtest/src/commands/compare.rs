@@ -64,6 +64,9 @@ impl CompareArgs {
 pub(super) fn run(args: &CompareArgs) -> anyhow::Result<ExitCode> {
     let comparison = args.comparison()?;
     print(&if args.json { json(&comparison)? } else { comparison.to_string() })?;
+    if comparison.rows.is_empty() {
+        return Ok(ExitCode::FAILURE);
+    }
     let is_worse = comparison.rows.iter().any(|row| row.verdict == Verdict::Worse);
     Ok(if args.fail_if_worse && is_worse { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

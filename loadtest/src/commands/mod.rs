@@ -61,7 +61,8 @@ Examples:
 
 Each is a report.json, the folder of one, or a folder of such folders. The
 interval is Welch's, at 95%; with one run a side nothing can be judged.
-Exit status: 0, or with --fail-if-worse 1 if a figure is worse.")]
+Exit status: 0, or 1 if nothing could be compared, and with --fail-if-worse
+if a figure is worse.")]
     Compare(compare::CompareArgs),
     /// Make one report of the parts of one run
     #[command(after_help = "\

@@ -44,8 +44,8 @@ impl Search {
     /// was stopped; `on_run` gets the report after each run, so that nothing measured is lost.
     ///
     /// # Errors
-    /// When the settings are refused, or `earlier` is of another search. A run that fails ends the search with a
-    /// report.
+    /// When the settings are refused, `earlier` is of another search, or the first run fails. A later run that fails
+    /// ends the search with a report.
     pub async fn run<R: Runner>(
         &self,
         runner: &mut R,
@@ -72,6 +72,8 @@ impl Search {
             match runner.run(scenario, &format!("run-{number:03}"), stop).await {
                 Ok(run) if figures::Figures::interrupted(&run) => break Ended::Interrupted,
                 Err(Error::Interrupted) => break Ended::Interrupted,
+                // Nothing is lost, and the reason is all there is to say.
+                Err(error) if report.runs.is_empty() => return Err(error),
                 Err(error) => break Ended::Failed(error.to_string()),
                 Ok(run) => {
                     longest = longest.max(run_started.elapsed());

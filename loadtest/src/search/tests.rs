@@ -149,6 +149,15 @@ async fn a_run_that_fails_ends_the_search_with_what_was_measured() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_first_run_that_fails_is_an_error() {
+    let mut target = MadeUpTarget { fails_at_run: 0, ..MadeUpTarget::of(37.0) };
+    let stop = CancellationToken::new();
+    let failed =
+        search(Settings::default()).run(&mut target, &[], &stop, |_| Ok(())).await.expect_err("failed");
+    assert!(failed.to_string().contains("the target is gone"), "{failed}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn no_run_is_started_that_would_end_too_late() {
     let search = Search { time_s_max: 55.0, ..search(Settings::default()) };
     let mut target = MadeUpTarget::of(37.0);
