@@ -179,6 +179,7 @@ impl Client {
             max_tokens: asked.max_tokens,
             resent: exchange.resent,
             answer_hash: answer.hash.filter(|_| outcome.is_ok()),
+            prompt_hash: None,
             cache: exchange.cache,
             worker: exchange.worker,
             failure: outcome.err(),

@@ -5,6 +5,7 @@ use std::future::Future;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
+use crate::report::Report;
 use crate::scenario::Scenario;
 
 /// What a run came to, by name. A latency is meant from schedule unless the name says `sent.`.
@@ -33,26 +34,6 @@ pub trait Runner {
     ) -> impl Future<Output = Result<Self::Run, Error>> + Send;
 }
 
-/// Latencies that run from an anchor; `sent.` in front means from sending, `scheduled.` or nothing from schedule.
-const ANCHORED: [&str; 2] = ["ttft", "e2e"];
-/// Latencies without one.
-const UNANCHORED: [&str; 4] = ["tpot", "inter_token", "inter_chunk", "dispatch_delay"];
-const STATISTICS: [&str; 6] = ["mean", "p50", "p90", "p95", "p99", "max"];
-/// Figures that are one number.
-const PLAIN: [&str; 11] = [
-    "goodput",
-    "goodput_per_s",
-    "offered_per_s",
-    "achieved_per_s",
-    "requests_per_s",
-    "output_tokens_per_s",
-    "prompt_tokens_per_s",
-    "error_share",
-    "prefix_cached_share",
-    "cache_hit_share",
-    "usd_per_million_good_tokens",
-];
-
 /// What a comparison shows unless asked for more.
 pub const HEADLINES: [&str; 9] = [
     "ttft_p50_ms",
@@ -66,16 +47,15 @@ pub const HEADLINES: [&str; 9] = [
     "error_share",
 ];
 
-/// Every name there is, in the order of tables.
+/// Every name there is: a report's own, and those of its latencies without their group, which `sent.` alone needs.
 pub fn all() -> Vec<String> {
-    let anchored = ["", "scheduled.", "sent."]
-        .iter()
-        .flat_map(|anchor| ANCHORED.iter().map(move |latency| format!("{anchor}{latency}")));
-    let unanchored = UNANCHORED.iter().map(|latency| (*latency).to_owned());
-    let latencies = anchored
-        .chain(unanchored)
-        .flat_map(|latency| STATISTICS.iter().map(move |statistic| format!("{latency}_{statistic}_ms")));
-    latencies.chain(PLAIN.iter().map(|name| (*name).to_owned())).collect()
+    let names = Report::figure_names();
+    let short = names.iter().filter_map(|name| match name.split_once('.') {
+        Some(("sent", _)) | None => None,
+        Some((_, short)) => Some(short.to_owned()),
+    });
+    let short: Vec<String> = short.collect();
+    short.into_iter().chain(names).collect()
 }
 
 /// Which way a figure is better.
@@ -89,7 +69,10 @@ pub enum Better {
 
 /// Which way `name` is better.
 pub fn better(name: &str) -> Better {
-    let lower = name.ends_with("_ms") || name == "error_share" || name.starts_with("usd_");
+    let lower = name.ends_with("_ms")
+        || name == "error_share"
+        || name.starts_with("usd_")
+        || ["requests_failed", "requests_unsent", "requests_mismatched", "requests_abandoned"].contains(&name);
     if lower { Better::Lower } else { Better::Higher }
 }
 

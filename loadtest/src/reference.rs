@@ -86,7 +86,8 @@ impl Judge {
     /// gave two answers to one prompt: with greedy sampling there is one. The first 100,000 prompts are followed.
     pub fn judge(&mut self, record: &mut RequestRecord) {
         let (Some(hash), None, false) = (record.answer_hash, &record.failure, record.warmup) else { return };
-        let referred = self.reference.as_ref().and_then(|answers| answers.expected(record.index, record.turn));
+        let referred =
+            self.reference.as_ref().and_then(|answers| answers.expected(record.index, record.turn));
         let example = match referred.filter(|expected| *expected != hash) {
             Some(expected) => Some(format!("the reference run's answer was another ({expected:016x})")),
             None => self.against_itself(record, hash),
@@ -155,7 +156,10 @@ mod tests {
         assert_eq!(judged(&mut judge, answered(7, 9)), None, "without a counterpart");
         assert_eq!(judged(&mut judge, RequestRecord { turn: 1, ..answered(0, 2) }), None);
         let told = judged(&mut judge, answered(0, 2)).expect("another answer");
-        assert!(told.contains("request 0 (0000000000000002)") && told.contains("(0000000000000001)"), "{told}");
+        assert!(
+            told.contains("request 0 (0000000000000002)") && told.contains("(0000000000000001)"),
+            "{told}"
+        );
         assert_eq!(judged(&mut judge, RequestRecord { warmup: true, ..answered(0, 2) }), None);
     }
 

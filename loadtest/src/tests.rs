@@ -10,7 +10,7 @@ use crate::api_key::ApiKey;
 use crate::asking::Asked;
 use crate::client::{Client, Job};
 use crate::clock::Clock;
-use crate::commands::Verdict;
+use crate::commands::run::Verdict;
 use crate::driver::LoadTest;
 use crate::error::Error;
 use crate::prompts::PromptBasis;
@@ -65,8 +65,8 @@ async fn only_error(answer: Answer, change: impl FnOnce(&mut Scenario)) -> (Stri
     let error = &report.errors[0];
     assert_eq!((Some(error.count), report.requests.succeeded), (requests, 0));
     assert!(report.figure("e2e_p50_ms").is_none(), "failed requests have no latency");
-    assert_eq!(Verdict::of(&report, false), Verdict::Failed);
-    assert_eq!(Verdict::of(&report, true), Verdict::Passed);
+    assert_eq!(Verdict::of(&report, false, None), Verdict::Failed);
+    assert_eq!(Verdict::of(&report, true, None), Verdict::Passed);
     (error.kind.clone(), error.example.clone())
 }
 
@@ -90,7 +90,7 @@ async fn a_run_counts_tokens_by_usage_and_not_by_chunks() {
         Some(20.0),
         "three chunks have two gaps; a role is no chunk"
     );
-    assert_eq!(Verdict::of(&report, false), Verdict::Passed);
+    assert_eq!(Verdict::of(&report, false, None), Verdict::Passed);
 }
 
 #[tokio::test]
@@ -284,7 +284,7 @@ async fn an_interrupted_run_still_reports() {
     let report = running.await.expect("no panic").expect("a report");
     assert!(report.interrupted);
     assert_eq!((report.requests.succeeded, report.requests.failed, report.requests.abandoned), (3, 0, 1));
-    assert_eq!(Verdict::of(&report, false), Verdict::Interrupted);
+    assert_eq!(Verdict::of(&report, false, None), Verdict::Interrupted);
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use crate::error::Error;
 mod compare;
 mod flags;
 mod merge;
-mod run;
+pub(crate) mod run;
 mod scenarios;
 mod search;
 mod source;

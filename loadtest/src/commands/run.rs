@@ -16,7 +16,7 @@ use crate::report::Report;
 use crate::scenario::Scenario;
 
 /// What `--help` shows below the flags.
-pub const RUN_EXAMPLES: &str = "\
+pub(super) const RUN_EXAMPLES: &str = "\
 Examples:
   Does it answer? A scenario of this program, against a server on this machine:
     tenk loadtest run smoke --target http://127.0.0.1:8080

@@ -9,7 +9,7 @@ use crate::scenario::Scenario;
 ///
 /// # Errors
 /// When one of them is wrong, which tests rule out.
-pub fn list_scenarios() -> Result<String, Error> {
+pub(super) fn list_scenarios() -> Result<String, Error> {
     let width = Scenario::shipped_names().map(str::len).max().unwrap_or(0);
     let mut lines = String::new();
     for name in Scenario::shipped_names() {

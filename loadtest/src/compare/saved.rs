@@ -2,80 +2,45 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
 use crate::error::Error;
 use crate::figures::Figures;
-use crate::report::REPORT_FILE;
+use crate::report::{REPORT_FILE, Report};
 
-/// A report that was read back. Figures are found by name anywhere in the document, so that reports of several
-/// versions of the tester can be compared.
+/// A report that was read back.
 #[derive(Clone, Debug)]
 pub struct SavedReport {
     /// Where it lies.
     pub path: PathBuf,
-    document: Value,
+    report: Report,
 }
 
 impl SavedReport {
-    /// A document that was read from `path`.
-    pub const fn new(path: PathBuf, document: Value) -> Self {
-        Self { path, document }
-    }
-
     /// Reads one file.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is no report of this version.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let failed = |source| Error::File { path: path.to_owned(), source };
-        let bytes = std::fs::read(path).map_err(failed)?;
-        let document: Value = serde_json::from_slice(&bytes).map_err(|error| {
-            Error::Config(format!("{} is no report: {error}; a {REPORT_FILE} was expected", path.display()))
-        })?;
-        if document.get("schema").is_none() {
-            return Err(Error::Config(format!(
-                "{} is no report, for it has no `schema`; a {REPORT_FILE} was expected",
-                path.display()
-            )));
-        }
-        Ok(Self::new(path.to_owned(), document))
+        Ok(Self { path: path.to_owned(), report: Report::load(path)? })
     }
 
     /// What the run asked for, to tell whether two runs asked the same.
     pub fn model(&self) -> &str {
-        self.document.get("model").and_then(Value::as_str).unwrap_or_default()
+        &self.report.model
     }
 }
 
 impl Figures for SavedReport {
     fn figure(&self, name: &str) -> Option<f64> {
-        let name = name.strip_prefix("scheduled.").unwrap_or(name);
-        let number = |path: &str| at(&self.document, path).and_then(Value::as_f64);
-        match name.strip_prefix("sent.") {
-            Some(_) => number(name),
-            None => number(&format!("scheduled.{name}"))
-                .or_else(|| number(name))
-                .or_else(|| leaf(&self.document, name)),
-        }
+        self.report.figure(name)
     }
 
     fn valid(&self) -> bool {
-        self.document.get("valid").and_then(Value::as_bool).unwrap_or(false)
+        self.report.valid
     }
 
     fn interrupted(&self) -> bool {
-        self.document.get("interrupted").and_then(Value::as_bool).unwrap_or(false)
+        self.report.interrupted
     }
-}
-
-fn at<'a>(document: &'a Value, path: &str) -> Option<&'a Value> {
-    path.split('.').try_fold(document, |value, key| value.get(key))
-}
-
-/// The number called `name` in any section, except the one whose latencies run from sending.
-fn leaf(value: &Value, name: &str) -> Option<f64> {
-    let sections = value.as_object()?;
-    let here = sections.get(name).and_then(Value::as_f64);
-    let below = || sections.iter().filter(|(key, _)| *key != "sent").find_map(|(_, value)| leaf(value, name));
-    here.or_else(below)
 }
 
 /// The reports that an argument means: a file, a run's folder, or a folder of such folders, whose runs are repeats.
@@ -118,38 +83,20 @@ pub fn read_all(arguments: &[PathBuf]) -> Result<Vec<SavedReport>, Error> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
+    use crate::report::sample;
+    use crate::scenario::Scenario;
 
-    fn report(document: Value) -> SavedReport {
-        SavedReport::new(PathBuf::from("report.json"), document)
-    }
-
-    #[test]
-    fn a_latency_is_the_scheduled_one_unless_its_name_says_sent() {
-        let saved = report(json!({
-            "sent": {"ttft_p99_ms": 1.0, "only_sent": 9.0},
-            "scheduled": {"ttft_p99_ms": 2.0},
-            "throughput": {"output_tokens_per_s": 3.0},
-            "goodput": 0.5,
-            "valid": true,
-        }));
-        assert_eq!(saved.figure("ttft_p99_ms"), Some(2.0));
-        assert_eq!(saved.figure("scheduled.ttft_p99_ms"), Some(2.0));
-        assert_eq!(saved.figure("sent.ttft_p99_ms"), Some(1.0));
-        assert_eq!(saved.figure("output_tokens_per_s"), Some(3.0));
-        assert_eq!(saved.figure("goodput"), Some(0.5));
-        assert_eq!(saved.figure("only_sent"), None);
-        assert!(saved.valid() && !saved.interrupted());
+    fn save(folder: &Path) {
+        let facts = sample::facts_of(Scenario::default(), &[sample::success()]);
+        Report::new(facts).save(folder).expect("written");
     }
 
     #[test]
     fn a_folder_is_a_run_or_holds_repeats() {
         let folder = tempfile::tempdir().expect("a folder");
         for run in ["b", "a"] {
-            std::fs::create_dir(folder.path().join(run)).expect("made");
-            std::fs::write(folder.path().join(run).join(REPORT_FILE), r#"{"schema": 1}"#).expect("written");
+            save(&folder.path().join(run));
         }
         let paths = find(folder.path()).expect("found");
         assert_eq!(paths, ["a", "b"].map(|run| folder.path().join(run).join(REPORT_FILE)));
@@ -165,9 +112,9 @@ mod tests {
         assert!(refused(read_all(&[folder.path().to_owned()])).contains("holds no report.json"));
         let file = folder.path().join("x.json");
         std::fs::write(&file, "{}").expect("written");
-        assert!(refused(read_all(std::slice::from_ref(&file))).contains("no `schema`"));
+        assert!(refused(read_all(std::slice::from_ref(&file))).contains("x.json"));
         std::fs::write(&file, "{").expect("written");
-        assert!(refused(read_all(std::slice::from_ref(&file))).contains("is no report"));
+        assert!(refused(read_all(std::slice::from_ref(&file))).contains("x.json"));
         assert!(refused(read_all(&[folder.path().join("absent")])).contains("absent"));
     }
 }

@@ -5,7 +5,6 @@ use super::bench::Bench;
 use super::table::{Series, Table};
 use crate::assertion::rounded;
 use crate::error::Error;
-use crate::figures::Figures;
 use crate::scenario::{Answers, Arrivals, Length, Prompts, Scenario};
 
 pub(super) const TEXT: &str = include_str!("batching.md");

@@ -9,7 +9,6 @@ use super::child::Server;
 use super::table::{Series, Table};
 use crate::assertion::rounded;
 use crate::error::Error;
-use crate::figures::Figures;
 use crate::scenario::{Answers, Arrivals, Length, Prompts, Scenario};
 
 pub(super) const TEXT: &str = include_str!("response_cache.md");
@@ -263,6 +262,6 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = write_prompts(folder.path(), "p.jsonl", &questions(true)).expect("written");
         let text = std::fs::read_to_string(&path).expect("read");
-        assert_eq!(crate::prompts::parse_prompts(&path, &text).expect("prompts").len(), REQUESTS as usize);
+        assert_eq!(crate::prompts::PromptFile::parse(&path, text.as_bytes()).expect("prompts").len(), REQUESTS as usize);
     }
 }

@@ -175,12 +175,14 @@ fn what_concerns_the_run_and_not_the_scenario_is_kept_beside_it() {
         "--assert",
         "ttft_p99_ms < 500",
         "--assert",
-        "failed = 0",
+        "requests_failed == 0",
         "--start-at",
         "1767225600.5",
     ]);
     let args = args.expect("known").args;
-    assert_eq!(args.asserts, ["ttft_p99_ms < 500", "failed = 0"]);
+    let asserts: Vec<String> = args.asserts.iter().map(ToString::to_string).collect();
+    assert_eq!(asserts, ["ttft_p99_ms < 500", "requests_failed == 0"]);
+    assert!(parse("--assert ttft<5").is_err(), "no such figure");
     assert_eq!(args.start_at, Some(1_767_225_600.5));
     assert!(parse("--start-at soon").is_err());
 }
