@@ -20,16 +20,17 @@
 //! | resent | sent once more on a new connection, since the server had closed an idle one before a byte of an answer; its times run from the first sending |
 //! | unsent | due when as many requests were in flight as may be: never sent, failed, and counted as offered |
 //! | output chunk | a streamed event that brought text; one that brings only a role, a finish reason or usage is no token |
-//! | TTFT | first output chunk − sent; `ttft_from_schedule` is the same from *scheduled*, so that no wait is left out |
+//! | TTFT | first output chunk − *scheduled*, so that no wait is left out: `scheduled.ttft_*`; beside it `sent.ttft_*`, first output chunk − *sent* |
 //! | output tokens | the server's `usage.completion_tokens`; without usage, the tokens of the chunks |
 //! | tokens of a chunk | its token ids, or the growth of its running usage; else the request's usage spread over its chunks, one each and the rest by length of text; else one |
-//! | end-to-end | last output chunk − sent (unstreamed: end of the body − sent); from *scheduled* too |
-//! | TPOT | (end-to-end − TTFT) / (output tokens − 1), for answers of two tokens and more |
+//! | end-to-end | last output chunk (unstreamed: end of the body) − *scheduled*, and − *sent*: `scheduled.e2e_*`, `sent.e2e_*` |
+//! | TPOT | (end-to-end − TTFT), both from *sent*, / (output tokens − 1), for answers of two tokens and more |
 //! | inter-token latency | gaps between tokens, not chunks: the gap before a chunk of n tokens is n gaps of an n-th, and the first chunk's further tokens have gaps of 0. They sum to end-to-end − TTFT |
 //! | inter-chunk latency | gaps between output chunks: what a reader sees as a stall |
 //! | dispatch delay | sent − scheduled: the tester's own lateness. A run whose median exceeds 10 ms is invalid |
 //! | span | first measured *sent* to the last measured end; throughputs are over it, its ramp-down included |
 //! | output tokens/s | output tokens of requests that succeeded / span |
+//! | goodput | requests that succeeded within all targets of the scenario, times from *scheduled*, over requests offered: failed ones and ones never sent are among these |
 //! | success | status 200–299, a finish reason, and for a stream `[DONE]`: whatever its status, a stream that lacks one is truncated and failed |
 //! | abandoned | in flight when the run was interrupted: neither success nor failure, in no figure |
 //! | warm-up | requests that run to their end before the measured run starts; in no figure |

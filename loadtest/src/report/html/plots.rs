@@ -226,7 +226,7 @@ fn between_tokens(report: &Report) -> Figure {
     Figure::new(
         plot,
         &format!(
-            "{share:.1}% of the gaps between tokens are nothing: tokens that came in the same moment as the first."
+            "{share:.1}% of the gaps between tokens are nothing: tokens that came in the same moment as the one before."
         ),
     )
 }
