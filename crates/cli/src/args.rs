@@ -52,7 +52,10 @@ pub(crate) enum Command {
         subcommand,
         after_help = "Example:\n  tenk loadtest run --target http://127.0.0.1:8080 --users 8"
     )]
-    Loadtest(LoadtestCommand),
+    Loadtest(loadtest::Command),
+    /// Learn by measuring: a question, your prediction, a minute on this machine, the explanation
+    #[command(subcommand, after_help = "Example:\n  tenk lab run batching")]
+    Lab(loadtest::LabCommand),
 }
 
 /// Where settings come from.
@@ -279,16 +282,4 @@ Examples:
         #[command(flatten)]
         config: ConfigArgs,
     },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum LoadtestCommand {
-    /// Load a server and report what it did
-    ///
-    /// What is to be done is a scenario: one of this program's own, a TOML file, or made by flags. Flags win over
-    /// either. Without --rate or a scenario, eight users send one request after the other.
-    #[command(after_help = loadtest::RUN_EXAMPLES)]
-    Run(Box<loadtest::RunArgs>),
-    /// List the scenarios of this program and the question that each answers
-    Scenarios,
 }

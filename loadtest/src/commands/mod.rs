@@ -28,6 +28,7 @@ pub enum Command {
     #[command(after_help = RUN_EXAMPLES)]
     Run(Box<RunArgs>),
     /// List the scenarios of this program, and the question that each answers
+    #[command(after_help = "Example:\n  tenk loadtest scenarios")]
     Scenarios,
     /// Find the highest rate that meets the targets
     #[command(after_help = "\

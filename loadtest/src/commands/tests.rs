@@ -1,9 +1,10 @@
 use clap::{CommandFactory, Parser};
-use serde_json::json;
 
 use super::*;
-use crate::report::REPORT_FILE;
-use crate::scenario::Arrivals;
+use crate::compare::Verdict;
+use crate::record::RequestRecord;
+use crate::report::{Report, RunFacts, sample};
+use crate::scenario::{Arrivals, Scenario};
 
 #[derive(Debug, Parser)]
 struct Tenk {
@@ -61,8 +62,10 @@ fn folders_of_repeats_are_compared_figure_by_figure() {
     let folder = tempfile::tempdir().expect("a folder");
     let report = |side: &str, run: usize, ttft: f64| {
         let dir = folder.path().join(side).join(format!("run-{run}"));
-        let document = json!({"schema": 2, "valid": true, "model": side, "scheduled": {"ttft_p99_ms": ttft}});
-        save(&dir, REPORT_FILE, &document).expect("written");
+        let first_us = (ttft * 1e3) as u64;
+        let record = RequestRecord { first_token_us: Some(first_us), ..sample::success() };
+        let facts = sample::facts_of(Scenario::default(), &[record]);
+        Report::new(RunFacts { model: side.into(), ..facts }).save(&dir).expect("written");
     };
     for run in 0..3 {
         report("a", run, 100.0 + run as f64);
@@ -71,8 +74,8 @@ fn folders_of_repeats_are_compared_figure_by_figure() {
     let [a, b] = ["a", "b"].map(|side| folder.path().join(side).display().to_string());
     let Ok(Command::Compare(args)) = parse(&["compare", &a, &b, "--all"]) else { panic!("a comparison") };
     let comparison = args.comparison().expect("read");
-    let figures: Vec<&str> = comparison.rows.iter().map(|row| row.figure.as_str()).collect();
-    assert_eq!(figures, ["ttft_p99_ms", "scheduled.ttft_p99_ms"]);
-    assert!(comparison.verdict().starts_with("B is better in ttft_p99_ms"), "{comparison}");
+    let row = |figure: &str| comparison.rows.iter().find(|row| row.figure == figure).expect("a row").verdict;
+    assert_eq!([row("ttft_p99_ms"), row("sent.ttft_p99_ms")], [Verdict::Better; 2], "{comparison}");
+    assert_eq!(row("e2e_p99_ms"), Verdict::NoDifferenceShown);
     assert!(comparison.to_string().contains("A ran model a, B model b"));
 }

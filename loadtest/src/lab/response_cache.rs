@@ -262,6 +262,9 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = write_prompts(folder.path(), "p.jsonl", &questions(true)).expect("written");
         let text = std::fs::read_to_string(&path).expect("read");
-        assert_eq!(crate::prompts::PromptFile::parse(&path, text.as_bytes()).expect("prompts").len(), REQUESTS as usize);
+        assert_eq!(
+            crate::prompts::PromptFile::parse(&path, text.as_bytes()).expect("prompts").len(),
+            REQUESTS as usize
+        );
     }
 }
