@@ -52,7 +52,10 @@ pub(crate) enum Command {
         subcommand,
         after_help = "Example:\n  tenk loadtest run --target http://127.0.0.1:8080 --users 8"
     )]
-    Loadtest(LoadtestCommand),
+    Loadtest(loadtest::Command),
+    /// Learn by measuring: a question, your prediction, a minute on this machine, the explanation
+    #[command(subcommand, after_help = "Example:\n  tenk lab run batching")]
+    Lab(loadtest::LabCommand),
 }
 
 /// Where settings come from.
@@ -279,14 +282,4 @@ Examples:
         #[command(flatten)]
         config: ConfigArgs,
     },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum LoadtestCommand {
-    /// A fixed number of users, each with one request in flight
-    #[command(after_help = "\
-Examples:
-  tenk loadtest run --target http://127.0.0.1:8080
-  tenk loadtest run --target http://127.0.0.1:8080 --users 32 --duration-s 30")]
-    Run(Box<loadtest::RunArgs>),
 }
