@@ -1,11 +1,12 @@
 //! The gateway's settings.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
 /// Where the gateway listens, whom it serves and whom it asks.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Address and port; port 0 takes a free one.
@@ -86,6 +87,19 @@ impl Default for Config {
             drain_delay_ms: 1_000,
             drain_timeout_s: 30,
         }
+    }
+}
+
+/// Secrets do not show.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("listen", &self.listen)
+            .field("workers", &self.workers)
+            .field("worker_api_key", &self.worker_api_key.as_ref().map(|_| "***"))
+            .field("keys", &self.keys)
+            .field("salt_secret", &self.salt_secret.as_ref().map(|_| "***"))
+            .finish_non_exhaustive()
     }
 }
 
@@ -194,6 +208,14 @@ mod tests {
         });
         assert_eq!(shown, expected);
         assert_eq!(serde_json::from_str::<Config>("{}").expect("all have defaults"), config);
+    }
+
+    #[test]
+    fn secrets_do_not_show() {
+        let secret = || Some("a secret of some length".to_owned());
+        let shown =
+            format!("{:?}", Config { salt_secret: secret(), worker_api_key: secret(), ..Config::default() });
+        assert!(!shown.contains("a secret") && shown.contains("***"), "{shown}");
     }
 
     #[test]

@@ -7,7 +7,9 @@ use tempfile::TempDir;
 
 /// A folder of this process's own. A fuzzer never ends in a way that would remove it, so it lies with what was built.
 pub fn folder() -> TempDir {
-    tempfile::tempdir_in(concat!(env!("CARGO_MANIFEST_DIR"), "/target")).expect("a folder")
+    let target = concat!(env!("CARGO_MANIFEST_DIR"), "/target");
+    std::fs::create_dir_all(target).expect("a folder for all of them");
+    tempfile::tempdir_in(target).expect("a folder")
 }
 
 /// Inspects and loads what is at `path`, and uses what came of it. Errors are as good as success; a panic is not.
