@@ -53,6 +53,12 @@ impl Launch {
         Self::new("up").env("TENK_ROUTING__PROBE_INTERVAL_MS", "100").arg("--model").arg(model)
     }
 
+    /// `tenk up` with so many simulated workers.
+    pub fn simulated_up(workers: usize) -> Self {
+        let up = Self::new("up").env("TENK_ROUTING__PROBE_INTERVAL_MS", "100");
+        up.arg("--engine").arg("simulated").arg("--workers").arg(workers.to_string())
+    }
+
     fn new(role: &'static str) -> Self {
         Self { role, args: Vec::new(), env: Vec::new(), config: None, listen: "127.0.0.1:0".into() }
     }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 use crate::config::Role;
+use crate::simulated::EngineKind;
 
 /// Serve language models: a gateway that answers OpenAI's API, workers that run the model, and tools around them.
 #[derive(Debug, Parser)]
@@ -16,6 +17,8 @@ use crate::config::Role;
     after_help = "\
 Start here:
   tenk up              a gateway and two workers on this machine
+  tenk up --engine simulated --workers 50
+                       fifty simulated GPUs, without a model
   tenk model list      what is installed and what can be pulled
   tenk loadtest run --target http://127.0.0.1:8080 --users 8
 
@@ -41,6 +44,9 @@ pub(crate) enum Command {
     /// Pull, list, inspect and quantize models
     #[command(subcommand, after_help = "Example:\n  tenk model list")]
     Model(ModelCommand),
+    /// List, show and fit the profiles of simulated devices
+    #[command(subcommand, after_help = "Example:\n  tenk profile list")]
+    Profile(ProfileCommand),
     /// Make API keys
     #[command(subcommand, after_help = "Example:\n  tenk key new --tenant alice")]
     Key(KeyCommand),
@@ -100,6 +106,14 @@ pub(crate) struct ComputeArgs {
     pub(crate) threads: Option<u16>,
 }
 
+/// What computes answers.
+#[derive(Clone, Copy, Debug, Default, ClapArgs)]
+pub(crate) struct EngineArgs {
+    /// What computes the answers
+    #[arg(long, value_name = "ENGINE", default_value = "model")]
+    pub(crate) engine: EngineKind,
+}
+
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
 Examples:
@@ -107,6 +121,8 @@ Examples:
   tenk up --workers 4 --redis redis://127.0.0.1:6379
   tenk up --model ./my-model.gguf --listen 127.0.0.1:9000
   tenk up --model smollm2-135m-instruct --model ./other.gguf
+  tenk up --engine simulated --workers 50
+  tenk up --engine simulated --profile l40s-llama-8b --profile ./mine.toml
 
 Requests call a model by its name in `tenk model list`, by OWNER/REPO if it is
 from Hugging Face, and by its file's name without .gguf if it is a path: here
@@ -117,12 +133,18 @@ pub(crate) struct UpArgs {
     pub(crate) role: RoleArgs,
     #[command(flatten)]
     pub(crate) compute: ComputeArgs,
-    /// Workers for each model
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+    /// Workers for each model or profile
     #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) workers: u16,
     /// A model's name, hf:OWNER/REPO, or a path to a .gguf file or model folder; may be given several times
     #[arg(long, value_name = "MODEL")]
     pub(crate) model: Vec<String>,
+    /// Whose time a simulated engine takes: a name of `tenk profile list`, or a .toml file [default: h100-llama-8b];
+    /// may be given several times
+    #[arg(long, value_name = "PROFILE")]
+    pub(crate) profile: Vec<String>,
     /// Share the response cache through this Redis, such as redis://127.0.0.1:6379
     #[arg(long, value_name = "URL")]
     pub(crate) redis: Option<String>,
@@ -159,6 +181,13 @@ Examples:
   tenk worker --model smollm2-135m-instruct --listen 127.0.0.1:8081
   tenk worker --model ./my-model.gguf --served-model-name mine
   tenk gateway --worker http://127.0.0.1:8081      puts a gateway in front
+  tenk worker --engine simulated --profile l40s-llama-8b
+  tenk worker --step-log steps.jsonl
+
+A simulated worker has faults on request: POST to /admin/faults one of
+{\"kind\":\"crash\"}, {\"kind\":\"hang\",\"for_s\":5}, {\"kind\":\"slow\",\"factor\":3},
+{\"kind\":\"error_rate\",\"share\":0.1}, {\"kind\":\"garbage\"},
+{\"kind\":\"drop\",\"share\":0.1}; GET lists them, DELETE ends them.
 
 Unless --served-model-name is given, requests call a model by its name in
 `tenk model list`, by OWNER/REPO if it is from Hugging Face, and by its file's
@@ -177,6 +206,52 @@ pub(crate) struct WorkerArgs {
     /// What requests call the model; its own name unless given
     #[arg(long, value_name = "NAME")]
     pub(crate) served_model_name: Option<String>,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+    /// Whose time a simulated engine takes: a name of `tenk profile list`, or a .toml file [default: h100-llama-8b]
+    #[arg(long, value_name = "PROFILE")]
+    pub(crate) profile: Option<String>,
+    /// Write each step's runs and time to this file, for `tenk profile fit`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) step_log: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ProfileCommand {
+    /// List the profiles that come with it
+    #[command(after_help = "Example:\n  tenk profile list")]
+    List,
+    /// Print a profile: device, model, what was fitted to what, and what is left between them
+    #[command(after_help = "Example:\n  tenk profile show h100-llama-8b > mine.toml")]
+    Show {
+        /// A name of the list, or a .toml file
+        profile: String,
+    },
+    /// Fit a profile to an engine's step log, or anew to a profile's own figures
+    #[command(after_help = "\
+Examples:
+  tenk worker --step-log steps.jsonl
+  tenk profile fit --step-log steps.jsonl --name mine > mine.toml
+  tenk profile fit --figures mine.toml > fitted.toml
+
+The profile goes to standard output, what is left between it and what it was
+fitted to, to standard error.")]
+    Fit {
+        /// What `tenk worker --step-log` wrote
+        #[arg(long, value_name = "FILE", requires = "name")]
+        step_log: Option<PathBuf>,
+        /// What to call the profile
+        #[arg(long, value_name = "NAME", requires = "step_log")]
+        name: Option<String>,
+        /// A profile whose figures are to be fitted to
+        #[arg(
+            long,
+            value_name = "PROFILE",
+            required_unless_present = "step_log",
+            conflicts_with = "step_log"
+        )]
+        figures: Option<String>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

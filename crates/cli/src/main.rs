@@ -7,6 +7,7 @@ mod commands;
 mod config;
 mod models;
 mod shutdown;
+mod simulated;
 mod voice;
 
 use std::process::ExitCode;

@@ -1,15 +1,29 @@
-//! What computes a step: the transformer here, a simulated GPU elsewhere.
+//! What computes a step: the transformer here, a simulated device in [`crate::simulated`].
 
 use std::sync::Arc;
 
 use crate::EngineError;
 use crate::model::{Batch, Transformer};
 use crate::ops::Ops;
+use crate::simulated::{Simulation, StepPace};
 
 /// Computes batches over its own KV-cache.
 pub trait Backend: Send {
     /// Logits for each of the batch's `logit_rows`.
     fn forward(&mut self, batch: &Batch) -> Result<Logits, EngineError>;
+
+    /// There is nothing to compute: the time until the next step belongs to none.
+    fn rest(&mut self) {}
+
+    /// What steers it from outside, if it only simulates.
+    fn simulation(&self) -> Option<Arc<Simulation>> {
+        None
+    }
+
+    /// How well the last step kept to its time, if it was simulated.
+    fn pace(&self) -> Option<StepPace> {
+        None
+    }
 }
 
 /// Rows of logits.

@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use scheduler::{Scheduler, Stats};
+use scheduler::{Scheduler, Stats, StepPlan};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+use crate::simulated::{Simulation, StepPace};
 use crate::step::{StepLoop, Submission};
 use crate::tokenizer::Tokenizer;
 use crate::{Backend, EngineError, Event, LoadedModel, Request};
@@ -33,9 +34,11 @@ pub struct EngineLoad {
     pub healthy: bool,
 }
 
-/// What one step did, for metrics.
+/// What one step did, for metrics and logs.
 #[derive(Clone, Copy, Debug)]
-pub struct StepReport {
+pub struct StepReport<'a> {
+    /// What was computed.
+    pub plan: &'a StepPlan,
     /// Tokens computed.
     pub num_tokens: usize,
     /// Sequences computed.
@@ -49,10 +52,12 @@ pub struct StepReport {
     pub duration: Duration,
     /// After the step.
     pub stats: Stats,
+    /// How well it kept to its time, if it was simulated.
+    pub pace: Option<StepPace>,
 }
 
 /// Called by the engine's thread after each step; must be quick.
-pub type Observer = Box<dyn Fn(&StepReport) + Send>;
+pub type Observer = Box<dyn Fn(&StepReport<'_>) + Send>;
 
 /// What thread and handle share.
 #[derive(Debug, Default)]
@@ -78,6 +83,7 @@ pub struct Engine {
     places: Arc<Semaphore>,
     num_places: usize,
     shared: Arc<Shared>,
+    simulation: Option<Arc<Simulation>>,
 }
 
 impl Engine {
@@ -108,9 +114,11 @@ impl Engine {
         let (submissions, inbox) = mpsc::channel(num_places);
         let shared = Arc::new(Shared::default());
         shared.publish(scheduler.stats());
+        let simulation = backend.simulation();
         let step_loop = StepLoop::new(scheduler, backend, tokenizer, inbox, Arc::clone(&shared), observer);
         let thread = std::thread::Builder::new().name("engine".into()).spawn(move || step_loop.run())?;
-        Ok((Self { submissions, places: Arc::new(Semaphore::new(num_places)), num_places, shared }, thread))
+        let places = Arc::new(Semaphore::new(num_places));
+        Ok((Self { submissions, places, num_places, shared, simulation }, thread))
     }
 
     /// Takes a place, or says at once that there is none: nothing has been tokenized by then.
@@ -127,6 +135,11 @@ impl Engine {
             .try_send(Submission::new(place, request, events))
             .map_err(|_| EngineError::Stopped)?;
         Ok(receiver)
+    }
+
+    /// What steers the engine's time and words, if they are simulated.
+    pub fn simulation(&self) -> Option<&Arc<Simulation>> {
+        self.simulation.as_ref()
     }
 
     /// Queue, batch, blocks and health as of the last step.

@@ -20,6 +20,7 @@ pub mod ops;
 pub mod quantize;
 mod request;
 pub mod sampling;
+pub mod simulated;
 mod step;
 pub mod stop;
 pub mod tokenizer;
@@ -30,5 +31,6 @@ pub use engine::{Engine, EngineLoad, Observer, Overloaded, Reservation, StepRepo
 pub use error::EngineError;
 pub use inspect::{Inspection, inspect};
 pub use loaded::{LoadOptions, LoadedModel};
+pub use profile;
 pub use request::{Ended, Event, Failure, Request, Timings, TokenEvent, TokenScore};
 pub use scheduler::{Config as SchedulerConfig, Stats};

@@ -1,11 +1,15 @@
-//! A model in memory: weights, tokenizer and chat template, shared by every engine of the process.
+//! A model in memory: weights, tokenizer and chat template, shared by every engine of the process. A simulated one has
+//! a profile in place of weights.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::chat_template::ChatTemplate;
+use profile::Profile;
+
+use crate::chat_template::{CHATML, ChatTemplate};
 use crate::model::{Shard, Transformer, Weights};
-use crate::ops::{CpuOps, KvShape, SingleRank, TensorOps};
+use crate::ops::{CpuOps, KvDtype, KvShape, SingleRank, TensorOps};
+use crate::simulated::{SimulatedBackend, WORDS};
 use crate::tokenizer::Tokenizer;
 use crate::{Backend, Config, EngineError, TransformerBackend};
 
@@ -25,11 +29,19 @@ pub struct LoadOptions {
 pub struct LoadedModel {
     name: String,
     version: String,
-    transformer: Arc<Transformer>,
+    network: Network,
     tokenizer: Arc<Tokenizer>,
     chat_template: ChatTemplate,
     max_model_len: usize,
     config: Config,
+}
+
+/// What computes the logits.
+#[derive(Debug)]
+enum Network {
+    Transformer(Arc<Transformer>),
+    /// Nothing does; a step only takes as long as it would.
+    Simulated(Arc<Profile>),
 }
 
 impl LoadedModel {
@@ -56,7 +68,7 @@ impl LoadedModel {
         Ok(Self {
             name,
             version,
-            transformer: Arc::new(transformer),
+            network: Network::Transformer(Arc::new(transformer)),
             tokenizer: Arc::new(tokenizer),
             chat_template,
             max_model_len,
@@ -68,6 +80,23 @@ impl LoadedModel {
     #[must_use]
     pub fn with_clock(self, clock: fn() -> i64) -> Self {
         Self { chat_template: self.chat_template.with_clock(clock), ..self }
+    }
+
+    /// A model that answers with made-up words, in the time that a device would take by its profile.
+    pub fn simulated(profile: Profile, options: LoadOptions) -> Result<Self, EngineError> {
+        let LoadOptions { name, version, config } = options;
+        config.validate()?;
+        let tokenizer = Tokenizer::from_words(&WORDS)?;
+        let chat_template = ChatTemplate::new(CHATML, None, None)?;
+        Ok(Self {
+            name,
+            version,
+            max_model_len: config.max_model_len(profile.limits.max_model_len),
+            network: Network::Simulated(Arc::new(profile)),
+            tokenizer: Arc::new(tokenizer),
+            chat_template,
+            config,
+        })
     }
 
     /// The name that requests use.
@@ -90,9 +119,44 @@ impl LoadedModel {
         &self.chat_template
     }
 
-    /// The weights.
-    pub fn transformer(&self) -> &Arc<Transformer> {
-        &self.transformer
+    /// The weights, unless it is simulated.
+    pub fn transformer(&self) -> Option<&Arc<Transformer>> {
+        match &self.network {
+            Network::Transformer(transformer) => Some(transformer),
+            Network::Simulated(_) => None,
+        }
+    }
+
+    /// Whether nothing computes it.
+    pub fn is_simulated(&self) -> bool {
+        self.transformer().is_none()
+    }
+
+    /// What it runs on, in words.
+    pub fn device(&self) -> String {
+        match &self.network {
+            Network::Transformer(model) if model.device().is_cpu() => {
+                format!("CPU, {} threads", rayon::current_num_threads())
+            }
+            Network::Transformer(_) => "CUDA device".to_owned(),
+            Network::Simulated(profile) => format!("simulated {}", profile.device.name),
+        }
+    }
+
+    /// How many token ids it reads.
+    pub fn vocab_size(&self) -> usize {
+        match &self.network {
+            Network::Transformer(transformer) => transformer.config().vocab_size,
+            Network::Simulated(_) => self.tokenizer.vocab_size(),
+        }
+    }
+
+    /// What a step asks of a device, for profiles.
+    pub fn shape(&self) -> profile::Model {
+        match &self.network {
+            Network::Transformer(transformer) => shape_of(&self.name, transformer, self.config.kv_dtype),
+            Network::Simulated(profile) => profile.model.clone(),
+        }
     }
 
     /// The longest prompt and answer together, in tokens.
@@ -107,21 +171,47 @@ impl LoadedModel {
 
     /// A backend with a KV-cache of its own over the shared weights.
     pub fn backend(&self, block_size: usize) -> Result<Box<dyn Backend>, EngineError> {
-        let config = self.transformer.config();
+        let model = match &self.network {
+            Network::Transformer(transformer) => Arc::clone(transformer),
+            Network::Simulated(profile) => {
+                let num_slots = self.config.kv_cache_tokens / block_size * block_size;
+                let vocab_size = self.tokenizer.vocab_size();
+                return Ok(Box::new(SimulatedBackend::new(Arc::clone(profile), num_slots, vocab_size)));
+            }
+        };
+        let config = model.config();
         let shape = KvShape {
             num_layers: config.num_layers,
             num_blocks: self.config.kv_cache_tokens / block_size,
             block_size,
-            num_kv_heads: self.transformer.num_kv_heads(),
+            num_kv_heads: model.num_kv_heads(),
             head_dim: config.head_dim,
             dtype: self.config.kv_dtype,
         };
-        let model = Arc::clone(&self.transformer);
         Ok(if model.device().is_cpu() {
             Box::new(TransformerBackend::new(model, CpuOps::new(shape, Box::new(SingleRank))))
         } else {
-            let ops = TensorOps::new(shape, self.transformer.device(), Box::new(SingleRank))?;
+            let ops = TensorOps::new(shape, model.device(), Box::new(SingleRank))?;
             Box::new(TransformerBackend::new(model, ops))
         })
+    }
+}
+
+/// Weights are computed with as f32, whatever the file holds.
+fn shape_of(name: &str, transformer: &Transformer, kv_dtype: KvDtype) -> profile::Model {
+    let config = transformer.config();
+    let head = config.vocab_size * config.hidden_size;
+    let attention = 2 * config.hidden_size * config.head_dim * (config.num_heads + config.num_kv_heads);
+    let body = config.num_layers * (attention + 3 * config.hidden_size * config.intermediate_size);
+    profile::Model {
+        name: format!("{name}, f32"),
+        body_parameters: body as u64,
+        head_parameters: head as u64,
+        weight_bytes: ((body + head) * size_of::<f32>()) as u64,
+        num_layers: config.num_layers as u32,
+        num_heads: config.num_heads as u32,
+        num_kv_heads: config.num_kv_heads as u32,
+        head_dim: config.head_dim as u32,
+        kv_value_bytes: kv_dtype.bytes() as u32,
     }
 }

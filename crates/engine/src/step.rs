@@ -92,6 +92,7 @@ impl StepLoop {
     /// Takes what was submitted; waits when there is nothing else to do. False when nothing ever will be.
     fn receive(&mut self) -> bool {
         if self.active.is_empty() {
+            self.backend.rest();
             match self.inbox.blocking_recv() {
                 Some(submission) => self.start(submission),
                 None => return false,
@@ -169,12 +170,14 @@ impl StepLoop {
             let _ = events.try_send(Event::Ended(ended));
         }
         (self.observer)(&StepReport {
+            plan: &plan,
             num_tokens: plan.num_tokens(),
             num_sequences: plan.sequences.len(),
             num_prompt_tokens,
             num_generated_tokens: tokens.len(),
             duration: started.elapsed(),
             stats,
+            pace: self.backend.pace(),
         });
         Ok(())
     }

@@ -24,7 +24,7 @@ pub use gateway::{
 pub use logging::{LogConfig, LogFormat, init};
 pub use process::register_process;
 pub use series::{InFlight, OTHER, UNKNOWN};
-pub use worker::{CacheConfigInfo, WorkerEngineSeries, WorkerMetrics};
+pub use worker::{CacheConfigInfo, SimulationMetrics, WorkerEngineSeries, WorkerMetrics};
 
 /// The `Content-Type` of [`render`]'s text.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";

@@ -81,6 +81,17 @@ pub struct CacheConfigInfo {
     pub enable_prefix_caching: bool,
 }
 
+/// How well a simulated engine keeps to its time.
+#[derive(Clone, Debug)]
+pub struct SimulationMetrics {
+    /// Seconds from when a step was to end until it did.
+    pub step_lateness: Histogram,
+    /// Seconds that a step took.
+    pub step: Histogram,
+    /// Seconds that it should have taken.
+    pub step_planned: Histogram,
+}
+
 impl WorkerMetrics {
     /// Registers a worker's metrics for `model`, the served model's name.
     pub fn new(registry: &Registry, model: &str) -> Result<Self, TelemetryError> {
@@ -122,6 +133,16 @@ impl WorkerEngineSeries {
     /// The counter of requests that ended for `finished_reason`: `stop`, `length`, `abort`, `error`.
     pub fn request_success(&self, finished_reason: &str) -> IntCounter {
         self.finished.get(finished_reason)
+    }
+
+    /// Registers what only a simulated engine has. Called once.
+    pub fn simulation(&self) -> Result<SimulationMetrics, TelemetryError> {
+        let only = &[self.model.as_str()];
+        Ok(SimulationMetrics {
+            step_lateness: register(&self.registry, &specs::SIMULATED_STEP_LATENESS, only)?,
+            step: register(&self.registry, &specs::SIMULATED_STEP, only)?,
+            step_planned: register(&self.registry, &specs::SIMULATED_STEP_PLANNED, only)?,
+        })
     }
 
     /// Shows the KV cache's shape. Called once, when the engine is up.

@@ -15,6 +15,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use crate::answer::Answer;
 use crate::compute::Compute;
 use crate::error::{engine_stopped, overloaded};
+use crate::faults::Faults;
 use crate::job::Job;
 use crate::prefixes::HotPrefixes;
 
@@ -41,6 +42,8 @@ pub(crate) struct App {
     /// No prompt that fits in it has more.
     pub(crate) prompt_bytes_max: usize,
     pub(crate) prefixes: Mutex<HotPrefixes>,
+    /// A simulated worker's faults on request.
+    pub(crate) faults: Option<Faults>,
     pub(crate) draining: AtomicBool,
     /// Holds one token for each request under way.
     pub(crate) answers: TaskTracker,
@@ -63,6 +66,14 @@ impl App {
         fence(Ordering::SeqCst);
         self.accepting()?;
         Ok(under_way)
+    }
+
+    /// Resolves when a fault asks for it, and never for a worker that has none.
+    pub(crate) async fn crashed(&self) {
+        match &self.faults {
+            Some(faults) => faults.crashed.cancelled().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Refuses new work from now on, and waits for what is under way.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +32,9 @@ pub struct Config {
     /// Requests to `/tokenize` and `/detokenize` at the same time; further ones hear 429. They take turns with the
     /// tokenization of prompts, which they must not crowd out.
     pub tokenizations_max: usize,
+    /// Write each step's runs and time to this file, up to 16 MiB, for `tenk profile fit`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step_log: Option<PathBuf>,
 }
 
 impl fmt::Debug for Config {
@@ -44,6 +48,7 @@ impl fmt::Debug for Config {
             .field("drain_timeout_s", &self.drain_timeout_s)
             .field("hot_prefixes_max", &self.hot_prefixes_max)
             .field("tokenizations_max", &self.tokenizations_max)
+            .field("step_log", &self.step_log)
             .finish()
     }
 }
@@ -59,6 +64,7 @@ impl Default for Config {
             drain_timeout_s: 30,
             hot_prefixes_max: 256,
             tokenizations_max: 8,
+            step_log: None,
         }
     }
 }

@@ -26,6 +26,17 @@ pub enum WorkerError {
     /// Metrics cannot be registered.
     #[error(transparent)]
     Telemetry(#[from] telemetry::TelemetryError),
+    /// The file for the step log cannot be written.
+    #[error("the step log {path} cannot be written: {source}")]
+    StepLog {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A fault asked for it.
+    #[error("the worker crashed, as a fault asked it to")]
+    Crashed,
     /// The server broke off.
     #[error(transparent)]
     Io(#[from] std::io::Error),

@@ -30,7 +30,7 @@ impl Job {
         max_model_len: usize,
         prompt_param: &str,
     ) -> Result<Vec<Request>, ApiError> {
-        let vocab_size = model.transformer().config().vocab_size;
+        let vocab_size = model.vocab_size();
         let seed = self.generation.seed.map_or_else(|| Uuid::new_v4().as_u64_pair().0, i64::cast_unsigned);
         let sampling = SamplingParams::from_request(&self.generation, seed, self.logprobs, vocab_size)?;
         let stop = self.generation.stop.clone().map(protocol::Stop::into_vec).unwrap_or_default();

@@ -9,11 +9,13 @@ mod body;
 mod compute;
 mod config;
 mod error;
+mod faults;
 mod format;
 mod job;
 mod prefixes;
 mod routes;
 mod server;
+mod step_log;
 
 pub use config::{Config, ConfigError};
 pub use error::WorkerError;

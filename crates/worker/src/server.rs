@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use connections::Connections;
 use engine::ops::KvDtype;
+use engine::profile::{Limits, StepLogHeader};
 use engine::{Engine, LoadedModel, SchedulerConfig, StepReport};
-use telemetry::{CacheConfigInfo, Registry, WorkerMetrics};
+use telemetry::{CacheConfigInfo, Registry, SimulationMetrics, WorkerMetrics};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -17,8 +18,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::app::{App, set_gauges, unix_s};
 use crate::compute::Compute;
+use crate::faults::Faults;
 use crate::prefixes::HotPrefixes;
 use crate::routes::router;
+use crate::step_log::StepLog;
 use crate::{Config, WorkerError};
 
 /// How long connections may take for the last bytes of their answers.
@@ -73,7 +76,14 @@ impl Worker {
         let num_places = max_num_seqs + max_num_waiting;
         let max_model_len = model.max_model_len().min(num_blocks * scheduler.block_size);
         let prompt_bytes_max = max_model_len.saturating_mul(model.tokenizer().longest_token_bytes());
-        let (engine, _thread) = Engine::start(&model, scheduler, Box::new(observer(metrics.clone())))?;
+        let observer = Observer {
+            simulation: model.is_simulated().then(|| metrics.simulation()).transpose()?,
+            step_log: step_log(&config, &model, &scheduler)?,
+            ..Observer::new(metrics.clone())
+        };
+        let observe = Box::new(move |report: &StepReport<'_>| observer.see(report));
+        let (engine, _thread) = Engine::start(&model, scheduler, observe)?;
+        let faults = engine.simulation().map(|simulation| Faults::new(Arc::clone(simulation)));
         let app = Arc::new(App {
             model,
             engine,
@@ -91,6 +101,7 @@ impl Worker {
             max_model_len,
             prompt_bytes_max,
             prefixes: Mutex::new(HotPrefixes::new(config.hot_prefixes_max)),
+            faults,
             draining: AtomicBool::new(false),
             answers: TaskTracker::new(),
             cut: CancellationToken::new(),
@@ -112,6 +123,7 @@ impl Worker {
         tokio::select! {
             never = connections.accept(&listener) => match never {},
             () = shutdown => {}
+            () = app.crashed() => return Err(WorkerError::Crashed),
         }
         let drain = tokio::time::timeout(Duration::from_secs(config.drain_timeout_s), app.drain());
         // Who comes now is told to go elsewhere, which a closed port would not say.
@@ -129,18 +141,61 @@ impl Worker {
     }
 }
 
+/// Whose steps a log holds, and the log, if one is wanted.
+fn step_log(
+    config: &Config,
+    model: &LoadedModel,
+    scheduler: &SchedulerConfig,
+) -> Result<Option<StepLog>, WorkerError> {
+    let Some(path) = &config.step_log else { return Ok(None) };
+    let header = StepLogHeader {
+        device: format!("{} {}", std::env::consts::ARCH, model.device()),
+        model: model.shape(),
+        limits: Limits {
+            kv_cache_tokens: model.config().kv_cache_tokens,
+            max_num_seqs: scheduler.max_num_seqs,
+            max_num_batched_tokens: scheduler.max_num_batched_tokens,
+            max_model_len: model.max_model_len(),
+        },
+    };
+    let log = StepLog::create(path, &header);
+    log.map(Some).map_err(|source| WorkerError::StepLog { path: path.clone(), source })
+}
+
 /// Carries the engine's gauges and counters over after each step.
-fn observer(metrics: WorkerMetrics) -> impl Fn(&StepReport) + Send {
-    let [queries, hits, preemptions] = [const { AtomicU64::new(0) }; 3];
-    move |report| {
+#[derive(Debug)]
+struct Observer {
+    metrics: WorkerMetrics,
+    /// Counted so far: prefix queries, hits, preemptions.
+    counted: [AtomicU64; 3],
+    simulation: Option<SimulationMetrics>,
+    step_log: Option<StepLog>,
+}
+
+impl Observer {
+    fn new(metrics: WorkerMetrics) -> Self {
+        let counted = [const { AtomicU64::new(0) }; 3];
+        Self { metrics, counted, simulation: None, step_log: None }
+    }
+
+    fn see(&self, report: &StepReport<'_>) {
+        let Self { metrics, counted: [queries, hits, preemptions], simulation, step_log } = self;
         let stats = &report.stats;
         let since = |before: &AtomicU64, now: u64| now - before.swap(now, Ordering::Relaxed);
-        set_gauges(&metrics, stats);
-        metrics.prefix_cache_queries.inc_by(since(&queries, stats.prefix_queries));
-        metrics.prefix_cache_hits.inc_by(since(&hits, stats.prefix_hits));
-        metrics.num_preemptions.inc_by(since(&preemptions, stats.num_preemptions));
+        set_gauges(metrics, stats);
+        metrics.prefix_cache_queries.inc_by(since(queries, stats.prefix_queries));
+        metrics.prefix_cache_hits.inc_by(since(hits, stats.prefix_hits));
+        metrics.num_preemptions.inc_by(since(preemptions, stats.num_preemptions));
         metrics.prompt_tokens.inc_by(report.num_prompt_tokens as u64);
         metrics.generation_tokens.inc_by(report.num_generated_tokens as u64);
         metrics.iteration_tokens.observe(report.num_tokens as f64);
+        if let (Some(simulation), Some(pace)) = (simulation, report.pace) {
+            simulation.step_lateness.observe(pace.lateness.as_secs_f64());
+            simulation.step.observe(pace.taken.as_secs_f64());
+            simulation.step_planned.observe(pace.planned.as_secs_f64());
+        }
+        if let Some(log) = step_log {
+            log.add(report);
+        }
     }
 }

@@ -4,6 +4,7 @@ mod config;
 mod gateway;
 mod key;
 mod model;
+mod profile;
 mod up;
 mod worker;
 
@@ -25,6 +26,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
         Command::Gateway(args) => gateway::run(args).await,
         Command::Worker(args) => worker::run(args).await,
         Command::Model(command) => model::run(command),
+        Command::Profile(command) => profile::run(&command),
         Command::Key(command) => key::run(&command),
         Command::Config(command) => config::run(&command),
         Command::Loadtest(command) => command.run().await,

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use engine::profile::Profile;
 use gateway::{Gateway, GatewayError};
 use model_store::ResolvedModel;
 use tokio::sync::oneshot;
@@ -16,13 +17,17 @@ use crate::commands;
 use crate::config::{Config, Role};
 use crate::models;
 use crate::shutdown::Shutdown;
+use crate::simulated;
 use crate::voice::Voice;
 
 /// How long the workers may take to answer their first probe.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How many workers the welcome names.
+const METRICS_SHOWN_MAX: usize = 8;
 
 pub(super) async fn run(args: UpArgs) -> Result<ExitCode> {
     let started = Instant::now();
+    let profiles = simulated::profiles(args.engine.engine, &args.profile, &args.model)?;
     let (mut config, voice) = commands::set_up(&args.role, Role::Up, |config| {
         config.gateway.listen = args.listen.unwrap_or(config.gateway.listen);
         config.response_cache.redis_url = args.redis.or(config.response_cache.redis_url.take());
@@ -34,6 +39,9 @@ pub(super) async fn run(args: UpArgs) -> Result<ExitCode> {
         if !config.is_given("gateway.drain_delay_ms") {
             config.gateway.drain_delay_ms = 0;
         }
+        if let Some(profile) = profiles.first() {
+            simulated::set_limits(config, profile);
+        }
     })?;
     if !config.gateway.keys.is_empty() {
         // Without one anybody on this machine could go round the gateway, and pass for any tenant.
@@ -44,21 +52,23 @@ pub(super) async fn run(args: UpArgs) -> Result<ExitCode> {
     let address = config.gateway.listen;
     commands::try_listen(address).map_err(|source| GatewayError::Listen { address, source })?;
 
-    let names = if args.model.is_empty() { vec![config.model.name.clone()] } else { args.model };
     let finding = config.clone();
-    let found = commands::unless_ended(&shutdown, move || find(&finding, &names, voice));
+    let found = commands::unless_ended(&shutdown, move || match profiles.is_empty() {
+        true => find(&finding, args.model, voice),
+        false => Ok(profiles.into_iter().map(Source::Profile).collect()),
+    });
     let Some(found) = found.await? else { return Ok(ExitCode::SUCCESS) };
-    let served: Vec<String> = found.iter().map(|model| model.name.clone()).collect();
+    let mut served = Vec::new();
     let mut workers = Workers::default();
-    for model in found {
+    for source in found {
         let loading = config.clone();
-        let load = move || models::load(&loading, &model, &model.name, voice);
+        let load = move || source.load(loading, voice);
         let Some(model) = commands::unless_ended(&shutdown, load).await? else {
             return Ok(ExitCode::SUCCESS);
         };
+        served.push(model.model.name().to_owned());
         for _ in 0..args.workers {
-            let model = WorkerModel { model: model.clone(), scheduler: config.scheduler.clone() };
-            config.gateway.workers.push(workers.start(&config, model).await?);
+            config.gateway.workers.push(workers.start(&config, model.clone()).await?);
         }
     }
 
@@ -80,10 +90,32 @@ pub(super) async fn run(args: UpArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What workers are made of.
+enum Source {
+    Model(ResolvedModel),
+    Profile(Profile),
+}
+
+impl Source {
+    /// Blocking, and takes seconds for a model.
+    fn load(self, mut config: Config, voice: Voice) -> Result<WorkerModel> {
+        let model = match self {
+            Self::Model(model) => models::load(&config, &model, &model.name, voice)?,
+            Self::Profile(profile) => {
+                simulated::set_limits(&mut config, &profile);
+                config.validate(Role::Up)?;
+                simulated::load(&config, profile)?
+            }
+        };
+        Ok(WorkerModel { model, scheduler: config.scheduler })
+    }
+}
+
 /// The models under the names that requests will use.
-fn find(config: &Config, names: &[String], voice: Voice) -> Result<Vec<ResolvedModel>> {
+fn find(config: &Config, names: Vec<String>, voice: Voice) -> Result<Vec<Source>> {
+    let names = if names.is_empty() { vec![config.model.name.clone()] } else { names };
     let mut found: Vec<ResolvedModel> = Vec::with_capacity(names.len());
-    for name in names {
+    for name in &names {
         let mut model = models::pull(config, name, voice)?;
         if let Some(served_name) = &config.model.served_name {
             if names.len() > 1 {
@@ -96,7 +128,7 @@ fn find(config: &Config, names: &[String], voice: Voice) -> Result<Vec<ResolvedM
         }
         found.push(model);
     }
-    Ok(found)
+    Ok(found.into_iter().map(Source::Model).collect())
 }
 
 /// The workers of this process.
@@ -124,7 +156,10 @@ impl Workers {
             let _ = stop.send(());
         }
         while let Some(ended) = self.serving.join_next().await {
-            ended.context("a worker broke off")??;
+            match ended.context("a worker broke off")? {
+                Err(WorkerError::Crashed) => {}
+                ended => ended?,
+            }
         }
         Ok(())
     }
@@ -136,7 +171,11 @@ fn welcome(address: SocketAddr, config: &Config, models: &[String], took: Durati
     let workers = &config.gateway.workers;
     let key = if config.gateway.keys.is_empty() { "" } else { " -H 'Authorization: Bearer YOUR_KEY'" };
     let wanted = if config.gateway.worker_api_key.is_none() { "" } else { ", behind `worker_api_key`" };
-    let metrics: String = workers.iter().map(|worker| format!("  {worker}/metrics\n")).collect();
+    let mut metrics: String =
+        workers.iter().take(METRICS_SHOWN_MAX).map(|worker| format!("  {worker}/metrics\n")).collect();
+    if let Some(more) = workers.len().checked_sub(METRICS_SHOWN_MAX + 1) {
+        metrics += &format!("  … and {} more\n", more + 1);
+    }
     format!(
         "tenk is up after {took:.1} s: {workers}, serving {models}
 

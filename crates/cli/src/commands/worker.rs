@@ -10,12 +10,19 @@ use crate::commands;
 use crate::config::Role;
 use crate::models;
 use crate::shutdown::Shutdown;
+use crate::simulated;
 
 pub(super) async fn run(args: WorkerArgs) -> Result<ExitCode> {
+    let names = [args.profile.as_slice(), args.model.as_slice()];
+    let profile = simulated::profiles(args.engine.engine, names[0], names[1])?.pop();
     let (config, voice) = commands::set_up(&args.role, Role::Worker, |config| {
         config.worker.listen = args.listen.unwrap_or(config.worker.listen);
         config.model.name = args.model.unwrap_or_else(|| std::mem::take(&mut config.model.name));
         config.model.served_name = args.served_model_name.or(config.model.served_name.take());
+        config.worker.step_log = args.step_log.or(config.worker.step_log.take());
+        if let Some(profile) = &profile {
+            simulated::set_limits(config, profile);
+        }
     })?;
     commands::set_threads(&args.compute)?;
     let shutdown = Shutdown::listen(voice)?;
@@ -23,6 +30,9 @@ pub(super) async fn run(args: WorkerArgs) -> Result<ExitCode> {
     commands::try_listen(address).map_err(|source| WorkerError::Listen { address, source })?;
     let loading = config.clone();
     let model = commands::unless_ended(&shutdown, move || {
+        if let Some(profile) = profile {
+            return simulated::load(&loading, profile);
+        }
         let found = models::pull(&loading, &loading.model.name, voice)?;
         models::load(&loading, &found, loading.model.served_name.as_ref().unwrap_or(&found.name), voice)
     });

@@ -190,7 +190,9 @@ impl Config {
     /// that the gateway sends.
     pub(crate) fn embedded_worker(&self) -> worker::Config {
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-        worker::Config { listen, api_key: self.gateway.worker_api_key.clone(), ..self.worker.clone() }
+        let api_key = self.gateway.worker_api_key.clone();
+        // Several would write to one file.
+        worker::Config { listen, api_key, step_log: None, ..self.worker.clone() }
     }
 
     /// Every setting in force as a configuration file, secrets masked and commented out.

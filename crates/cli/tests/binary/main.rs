@@ -8,4 +8,5 @@ mod help;
 mod key;
 mod model;
 mod roles;
+mod simulated;
 mod up;

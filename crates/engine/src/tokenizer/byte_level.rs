@@ -28,6 +28,11 @@ static BYTES: LazyLock<[Option<u8>; 0x144]> = LazyLock::new(|| {
     bytes
 });
 
+/// The alphabet, in the order of bytes.
+pub(super) fn characters() -> &'static [char; 256] {
+    &CHARACTERS
+}
+
 /// Appends the alphabet's characters for `text`'s bytes.
 pub(super) fn write(text: &str, out: &mut String) {
     let characters = &*CHARACTERS;

@@ -16,6 +16,7 @@ mod gguf;
 mod pieces;
 mod split;
 mod vocabulary;
+mod words;
 
 use std::fmt;
 use std::path::PathBuf;

@@ -94,6 +94,7 @@ fn everything() -> String {
     let registry = Registry::new();
     register_process(&registry, "1.2.3").expect("registers");
     let worker = WorkerMetrics::new(&registry, "m").expect("registers");
+    worker.simulation().expect("registers");
     worker
         .set_cache_config(&CacheConfigInfo {
             block_size: 16,

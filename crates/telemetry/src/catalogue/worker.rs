@@ -21,6 +21,7 @@ const REQUEST_TOKENS: &[f64] = &[
 ];
 const STEP_TOKENS: &[f64] =
     &[1.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16_384.0];
+const STEP_SECONDS: &[f64] = &[0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0];
 
 /// Requests in the batch.
 pub const NUM_REQUESTS_RUNNING: MetricSpec =
@@ -130,6 +131,28 @@ pub const REQUEST_GENERATION_TOKENS: MetricSpec = MetricSpec::histogram(
 pub const ITERATION_TOKENS: MetricSpec =
     MetricSpec::histogram("vllm:iteration_tokens_total", "Tokens of one engine step.", MODEL, STEP_TOKENS);
 
+/// How late simulated steps end. The first bounds are of the size of a timer's slack.
+pub const SIMULATED_STEP_LATENESS: MetricSpec = MetricSpec::histogram(
+    "tenk_simulated_step_lateness_seconds",
+    "How long after its time a simulated step ended.",
+    MODEL,
+    &[0.000_05, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.25, 1.0],
+);
+/// What simulated steps took.
+pub const SIMULATED_STEP: MetricSpec = MetricSpec::histogram(
+    "tenk_simulated_step_seconds",
+    "Time that a simulated step took; its mean should be that of tenk_simulated_step_planned_seconds.",
+    MODEL,
+    STEP_SECONDS,
+);
+/// What simulated steps should take.
+pub const SIMULATED_STEP_PLANNED: MetricSpec = MetricSpec::histogram(
+    "tenk_simulated_step_planned_seconds",
+    "Time that a simulated step should take, by the profile and the faults in force.",
+    MODEL,
+    STEP_SECONDS,
+);
+
 /// The worker's part of the catalogue.
 pub const ALL: &[&MetricSpec] = &[
     &NUM_REQUESTS_RUNNING,
@@ -152,4 +175,7 @@ pub const ALL: &[&MetricSpec] = &[
     &REQUEST_PROMPT_TOKENS,
     &REQUEST_GENERATION_TOKENS,
     &ITERATION_TOKENS,
+    &SIMULATED_STEP_LATENESS,
+    &SIMULATED_STEP,
+    &SIMULATED_STEP_PLANNED,
 ];

@@ -2,6 +2,7 @@
 
 mod chat;
 mod completions;
+mod faults;
 mod info;
 mod tokenize;
 
@@ -21,9 +22,16 @@ use crate::app::App;
 use crate::error::Failed;
 
 pub(crate) fn router(app: Arc<App>) -> Router {
-    Router::new()
+    let mut answers = Router::new()
         .route("/v1/chat/completions", post(chat::chat))
-        .route("/v1/completions", post(completions::completions))
+        .route("/v1/completions", post(completions::completions));
+    if app.faults.is_some() {
+        let admin = get(faults::list).post(faults::set).delete(faults::heal);
+        answers = answers
+            .route_layer(middleware::from_fn_with_state(Arc::clone(&app), faults::inject))
+            .route("/admin/faults", admin);
+    }
+    answers
         .route("/v1/models", get(info::models))
         .route("/v1/models/{*id}", get(info::model))
         .route("/tokenize", post(tokenize::tokenize))

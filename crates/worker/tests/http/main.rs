@@ -10,6 +10,7 @@ mod info;
 mod lifecycle;
 mod logprobs;
 mod overload;
+mod simulated;
 mod streams;
 mod support;
 mod templates;

@@ -107,6 +107,17 @@ impl Server {
         Self { address, client, shutdown: Some(shutdown), task }
     }
 
+    /// A client of a worker that somebody else runs.
+    pub(crate) fn client_of(address: SocketAddr) -> Self {
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        Self { address, client, shutdown: None, task: tokio::spawn(std::future::ready(Ok(()))) }
+    }
+
+    /// Sends a body to a server that may not live to answer.
+    pub(crate) async fn try_post(&self, path: &str, body: &Value) {
+        let _ = patiently(self.client.request(self.build(Method::POST, path, body.to_string()))).await;
+    }
+
     /// Tells it to drain.
     pub(crate) fn stop(&mut self) {
         let _ = self.shutdown.take().expect("stopped once").send(());
@@ -274,7 +285,7 @@ pub(crate) fn events(text: &str) -> (Vec<Value>, bool) {
 /// Waits until no engine computes with a model any more.
 pub(crate) async fn let_go(model: &Arc<LoadedModel>) {
     patiently(async {
-        while Arc::strong_count(model) + Arc::strong_count(model.transformer()) > 2 {
+        while Arc::strong_count(model) + model.transformer().map_or(1, Arc::strong_count) > 2 {
             tokio::time::sleep(Duration::from_millis(3)).await;
         }
     })

@@ -13,10 +13,11 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("model-store", &[]),
     ("protocol", &[]),
     ("scheduler", &[]),
+    ("profile", &["scheduler"]),
     ("telemetry", &[]),
     ("tiny-model", &[]),
     ("xtask", &[]),
-    ("engine", &["protocol", "scheduler"]),
+    ("engine", &["profile", "protocol", "scheduler"]),
     ("gateway", &["connections", "protocol", "response-cache", "routing", "telemetry"]),
     ("loadtest", &["protocol"]),
     ("response-cache", &["protocol"]),
@@ -30,6 +31,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "gateway",
             "loadtest",
             "model-store",
+            "profile",
             "protocol",
             "response-cache",
             "routing",
@@ -44,7 +46,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 const FOR_TESTS: &[&str] = &["tiny-model"];
 
 /// Crates that are functions of values: no runtime, socket, server or store may be below them, however far down.
-const PURE: &[&str] = &["protocol", "routing", "scheduler"];
+const PURE: &[&str] = &["profile", "protocol", "routing", "scheduler"];
 const IMPURE: &[&str] = &[
     "async-std",
     "axum",

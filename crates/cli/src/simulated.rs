@@ -1,0 +1,83 @@
+//! From a profile's name to a model that only takes its time.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use engine::profile::{self, Profile};
+use engine::{LoadOptions, LoadedModel};
+
+use crate::config::Config;
+
+/// What computes answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EngineKind {
+    /// The model
+    #[default]
+    Model,
+    /// Nothing: made-up words come in the time that a device would take, by its profile
+    Simulated,
+}
+
+/// The profiles that were asked for, or the default one; none where the model itself is to answer.
+pub(crate) fn profiles(engine: EngineKind, names: &[String], models: &[String]) -> Result<Vec<Profile>> {
+    if engine == EngineKind::Model {
+        if !names.is_empty() {
+            bail!("--profile says whose time a simulation takes; add --engine simulated");
+        }
+        return Ok(Vec::new());
+    }
+    if !models.is_empty() {
+        bail!(
+            "a simulated engine runs no model; leave --model out, and name a device and a model with --profile"
+        );
+    }
+    if names.is_empty() {
+        return Ok(vec![profile::shipped(profile::DEFAULT_NAME)?]);
+    }
+    let found: Vec<Profile> = names.iter().map(|name| find(name)).collect::<Result<_>>()?;
+    for (at, profile) in found.iter().enumerate() {
+        if found[..at].iter().any(|other| other.name == profile.name) {
+            bail!("two profiles are called `{}`; change the name in one of the files", profile.name);
+        }
+    }
+    Ok(found)
+}
+
+/// A shipped profile by its name, or one in a file.
+pub(crate) fn find(name: &str) -> Result<Profile> {
+    let path = Path::new(name);
+    if !path.extension().is_some_and(|extension| extension == "toml") {
+        return Ok(profile::shipped(name)?);
+    }
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
+    Profile::parse(&text).with_context(|| format!("{name} is no profile"))
+}
+
+/// The engine's bounds as the profile has them, where nothing else was said.
+pub(crate) fn set_limits(config: &mut Config, profile: &Profile) {
+    let limits = profile.limits;
+    let unless_given = |config: &Config, setting: &str, given: usize, limit: usize| {
+        if config.is_given(setting) { given } else { limit }
+    };
+    let engine = config.engine.kv_cache_tokens;
+    config.engine.kv_cache_tokens =
+        unless_given(config, "engine.kv_cache_tokens", engine, limits.kv_cache_tokens);
+    let scheduler = config.scheduler.clone();
+    config.scheduler.max_num_seqs =
+        unless_given(config, "scheduler.max_num_seqs", scheduler.max_num_seqs, limits.max_num_seqs);
+    config.scheduler.max_num_batched_tokens = unless_given(
+        config,
+        "scheduler.max_num_batched_tokens",
+        scheduler.max_num_batched_tokens,
+        limits.max_num_batched_tokens,
+    );
+}
+
+/// A model under the profile's name, or the one that requests are to use.
+pub(crate) fn load(config: &Config, profile: Profile) -> Result<Arc<LoadedModel>> {
+    let name = config.model.served_name.clone().unwrap_or_else(|| profile.name.clone());
+    let options = LoadOptions { name, version: profile.digest(), config: config.engine.clone() };
+    Ok(Arc::new(LoadedModel::simulated(profile, options)?))
+}
