@@ -48,7 +48,7 @@ pub(crate) fn profiles(engine: EngineKind, names: &[String], models: &[String]) 
 /// A shipped profile by its name, or one in a file.
 pub(crate) fn find(name: &str) -> Result<Profile> {
     let path = Path::new(name);
-    if !path.extension().is_some_and(|extension| extension == "toml") {
+    if path.extension().is_none_or(|extension| extension != "toml") {
         return Ok(profile::shipped(name)?);
     }
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;

@@ -55,7 +55,7 @@ pub(super) async fn run(args: UpArgs) -> Result<ExitCode> {
     let finding = config.clone();
     let found = commands::unless_ended(&shutdown, move || match profiles.is_empty() {
         true => find(&finding, args.model, voice),
-        false => Ok(profiles.into_iter().map(Source::Profile).collect()),
+        false => Ok(profiles.into_iter().map(|profile| Source::Profile(Box::new(profile))).collect()),
     });
     let Some(found) = found.await? else { return Ok(ExitCode::SUCCESS) };
     let mut served = Vec::new();
@@ -93,7 +93,7 @@ pub(super) async fn run(args: UpArgs) -> Result<ExitCode> {
 /// What workers are made of.
 enum Source {
     Model(ResolvedModel),
-    Profile(Profile),
+    Profile(Box<Profile>),
 }
 
 impl Source {
@@ -104,7 +104,7 @@ impl Source {
             Self::Profile(profile) => {
                 simulated::set_limits(&mut config, &profile);
                 config.validate(Role::Up)?;
-                simulated::load(&config, profile)?
+                simulated::load(&config, *profile)?
             }
         };
         Ok(WorkerModel { model, scheduler: config.scheduler })
