@@ -1,148 +1,108 @@
 //! Sends requests and takes the times of their answers.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
 use http::{HeaderMap, Method, Request, Response, Uri};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde::{Deserialize, Serialize};
 
-use crate::answer::{Answer, error_message};
-use crate::config::{ApiKey, RunConfig};
+use crate::answer::{Wanted, error_message};
+use crate::api_key::ApiKey;
+use crate::asking::Asked;
+use crate::clock::Clock;
 use crate::error::Error;
-use crate::prompts::{Messages, PromptRequest};
 use crate::record::{Failure, FailureKind, RequestRecord};
+use crate::scenario::Scenario;
 use crate::target::Target;
+
+mod body;
+mod exchange;
+mod link;
+mod pool;
+mod wire;
+
+use body::BodyTemplate;
+use exchange::Exchange;
+use link::{Broken, Link};
+use pool::Pool;
 
 /// The most that is read of an answer that was not streamed.
 const BODY_BYTES_MAX: usize = 64 << 20;
-/// The most that is read of an error's body.
-const ERROR_BODY_BYTES_MAX: usize = 64 << 10;
 /// The longest wait for what is asked before a run.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long a connection whose stream has said `[DONE]` may take to end its body, so that it can be used again.
-const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
-
-/// Microseconds since the start of a phase.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Clock(Instant);
-
-impl Clock {
-    /// Starts now.
-    pub(crate) fn start() -> Self {
-        Self(Instant::now())
-    }
-
-    pub(crate) fn now_us(self) -> u64 {
-        u64::try_from(self.0.elapsed().as_micros()).unwrap_or(u64::MAX)
-    }
-}
 
 /// What to send, and where it stands in the run.
 #[derive(Debug)]
 pub(crate) struct Job<'a> {
     pub(crate) index: u64,
+    pub(crate) turn: u32,
     pub(crate) warmup: bool,
     pub(crate) scheduled_us: u64,
-    pub(crate) prompt: PromptRequest<'a>,
+    pub(crate) asked: &'a Asked,
 }
 
-/// One pool of connections to the target.
+/// One request seen to its end.
+#[derive(Debug)]
+pub(crate) struct Sent {
+    pub(crate) record: RequestRecord,
+    /// The answer's text if the conversation goes on.
+    pub(crate) text: Option<String>,
+}
+
+/// One pool of connections to the target, and what all requests have in common. It belongs to one runtime.
 #[derive(Debug)]
 pub(crate) struct Client {
-    http: hyper_util::client::legacy::Client<HttpConnector, Full<Bytes>>,
     target: Target,
-    headers: HeaderMap,
-    request_timeout: Duration,
-    body: BodyTemplate,
-}
-
-/// The part of a request's body that all requests share.
-#[derive(Debug)]
-struct BodyTemplate {
+    pool: Pool,
     model: String,
-    max_tokens: u32,
-    stream: bool,
-    temperature: Option<f32>,
-    ignore_eos: bool,
-    return_token_ids: bool,
-}
-
-#[derive(Serialize)]
-struct ChatBody<'a> {
-    model: &'a str,
-    messages: &'a Messages<'a>,
-    max_tokens: u32,
-    stream: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stream_options: Option<protocol::StreamOptions>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    temperature: Option<f32>,
-    // Extensions are sent only when wanted: a strict server refuses fields that it does not know.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    ignore_eos: bool,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    return_token_ids: bool,
-}
-
-/// What is known of an exchange at any moment, so that one that is cut short leaves what it had.
-#[derive(Default)]
-struct Exchange {
-    answer: Answer,
-    status: Option<u16>,
-    done_us: Option<u64>,
+    body: BodyTemplate,
+    /// For whole answers and for streamed ones.
+    headers: [HeaderMap; 2],
+    request_timeout: Duration,
+    /// Whether answers are hashed.
+    hash: bool,
 }
 
 impl Client {
-    /// A client for `config`, which was validated. The model's name is set later, by [`Self::set_model`].
-    pub(crate) fn new(config: &RunConfig, target: Target, api_key: Option<&ApiKey>) -> Result<Self, Error> {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(Duration::from_secs_f64(config.connect_timeout_s)));
-        // A request that an idle connection closed on before taking it is sent once more on a new one, as HTTP allows:
-        // that is the client's default, and no failure of the server's.
-        let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
-            .pool_max_idle_per_host(if config.keep_alive { config.users as usize } else { 0 })
-            .build(connector);
-
-        let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(
+    /// A client for `scenario`, which was validated. The model's name is set later, by [`Self::set_model`].
+    pub(crate) fn new(scenario: &Scenario, target: Target, api_key: Option<&ApiKey>) -> Result<Self, Error> {
+        let connect_timeout = Duration::from_secs_f64(scenario.client.connect_timeout_s);
+        let mut common = HeaderMap::new();
+        common.insert(HOST, target.host.clone());
+        common.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        common.insert(
             USER_AGENT,
             HeaderValue::from_static(concat!("tenk-loadtest/", env!("CARGO_PKG_VERSION"))),
         );
-        let accept = if config.stream { "text/event-stream" } else { "application/json" };
-        headers.insert(ACCEPT, HeaderValue::from_static(accept));
         if let Some(key) = api_key {
             let mut bearer = HeaderValue::try_from(format!("Bearer {}", key.expose()))
                 .map_err(|_| Error::Config("the API key has characters that a header cannot carry".into()))?;
             bearer.set_sensitive(true);
-            headers.insert(AUTHORIZATION, bearer);
+            common.insert(AUTHORIZATION, bearer);
         }
-        let body = BodyTemplate {
-            model: String::new(),
-            max_tokens: config.max_tokens,
-            stream: config.stream,
-            temperature: config.temperature,
-            ignore_eos: config.ignore_eos,
-            return_token_ids: config.return_token_ids,
-        };
+        let headers = ["application/json", "text/event-stream"].map(|accept| {
+            let mut headers = common.clone();
+            headers.insert(ACCEPT, HeaderValue::from_static(accept));
+            headers
+        });
         Ok(Self {
-            http,
+            pool: Pool::new(target.socket(), connect_timeout, scenario.client.keep_alive),
             target,
+            model: String::new(),
+            body: BodyTemplate::new("", &scenario.answers),
             headers,
-            request_timeout: Duration::from_secs_f64(config.request_timeout_s),
-            body,
+            request_timeout: Duration::from_secs_f64(scenario.client.request_timeout_s),
+            hash: scenario.answers.hash || scenario.answers.reference.is_some(),
         })
     }
 
-    pub(crate) fn set_model(&mut self, model: &str) {
-        model.clone_into(&mut self.body.model);
+    pub(crate) fn set_model(&mut self, model: &str, scenario: &Scenario) {
+        model.clone_into(&mut self.model);
+        self.body = BodyTemplate::new(model, &scenario.answers);
     }
 
     /// The first of `/v1/models`.
@@ -155,8 +115,7 @@ impl Client {
         struct Card {
             id: String,
         }
-        let unusable =
-            |reason: String| Error::Unreachable { address: self.target.models.to_string(), reason };
+        let unusable = |reason: String| self.unreachable(&self.target.models, reason);
         let (status, body) = self.probe(Method::GET, &self.target.models, Bytes::new()).await?;
         if !(200..300).contains(&status) {
             return Err(unusable(http_failure(status, &body).example));
@@ -176,7 +135,7 @@ impl Client {
             tokens: Vec<IgnoredAny>,
         }
         let body = serde_json::json!({
-            "model": self.body.model, "prompt": text, "content": text, "add_special_tokens": false,
+            "model": self.model, "prompt": text, "content": text, "add_special_tokens": false,
         });
         let (status, body) = self.probe(Method::POST, &self.target.tokenize, body.to_string().into()).await?;
         if !(200..300).contains(&status) {
@@ -187,135 +146,112 @@ impl Client {
     }
 
     /// Sends one request and sees it to its end, good or bad.
-    pub(crate) async fn send(&self, job: Job<'_>, clock: Clock) -> RequestRecord {
-        let mut exchange = Exchange::default();
-        let max_tokens = job.prompt.max_tokens.unwrap_or(self.body.max_tokens);
-        let body = self.body.render(&job.prompt.messages, max_tokens);
+    pub(crate) async fn send(&self, job: Job<'_>, clock: Clock) -> Sent {
+        let asked = job.asked;
+        let mut exchange = Exchange::new(Wanted { hash: self.hash, text: asked.more_turns });
+        let body = self.body.render(asked);
         let sent_us = clock.now_us();
-        let outcome = match body {
-            Err(failure) => Err(failure),
-            Ok(body) => {
-                match tokio::time::timeout(self.request_timeout, self.converse(body, clock, &mut exchange))
-                    .await
-                {
-                    Ok(outcome) => outcome,
-                    Err(_) => {
-                        let seconds = self.request_timeout.as_secs_f64();
-                        Err(Failure::new(FailureKind::Timeout, format!("not at its end after {seconds} s")))
-                    }
-                }
+        let conversed = self.converse(body, asked.stream, clock, &mut exchange);
+        let outcome = match tokio::time::timeout(self.request_timeout, conversed).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                let seconds = self.request_timeout.as_secs_f64();
+                Err(Failure::new(FailureKind::Timeout, format!("not at its end after {seconds} s")))
             }
         };
         let done_us = exchange.done_us.unwrap_or_else(|| clock.now_us());
-        let (chunks, token_basis) = exchange.answer.settled_chunks();
-        let whole_us = (!self.body.stream && outcome.is_ok()).then_some(done_us);
-        RequestRecord {
+        let answer = exchange.answer.settle();
+        let whole_us = (!asked.stream && outcome.is_ok()).then_some(done_us);
+        let record = RequestRecord {
             index: job.index,
+            turn: job.turn,
             warmup: job.warmup,
             scheduled_us: job.scheduled_us,
             sent_us,
-            first_token_us: chunks.first().map(|chunk| chunk.at_us),
-            last_token_us: chunks.last().map(|chunk| chunk.at_us).or(whole_us),
+            first_token_us: answer.chunks.first().map(|chunk| chunk.at_us),
+            last_token_us: answer.chunks.last().map(|chunk| chunk.at_us).or(whole_us),
             done_us,
-            chunks,
-            token_basis,
+            chunks: answer.chunks,
+            token_basis: answer.token_basis,
             status: exchange.status,
-            finish_reason: exchange.answer.finish_reason,
-            usage: exchange.answer.usage,
-            max_tokens,
+            finish_reason: answer.finish_reason,
+            usage: answer.usage,
+            max_tokens: asked.max_tokens,
+            resent: exchange.resent,
+            answer_hash: answer.hash.filter(|_| outcome.is_ok()),
+            prompt_hash: None,
+            cache: exchange.cache,
+            worker: exchange.worker,
             failure: outcome.err(),
-        }
+        };
+        Sent { record, text: answer.text }
     }
 
-    async fn converse(&self, body: Bytes, clock: Clock, exchange: &mut Exchange) -> Result<(), Failure> {
-        let request = self.request(Method::POST, &self.target.chat, body);
-        let response = self.http.request(request).await.map_err(|error| {
-            let kind = if error.is_connect() { FailureKind::Connect } else { FailureKind::Disconnected };
-            Failure::new(kind, causes(&error))
-        })?;
-        let status = response.status().as_u16();
-        exchange.status = Some(status);
-        if !response.status().is_success() {
-            let body = Limited::new(response.into_body(), ERROR_BODY_BYTES_MAX).collect().await;
-            return Err(http_failure(status, &body.map(|body| body.to_bytes()).unwrap_or_default()));
+    async fn converse(
+        &self,
+        body: Bytes,
+        stream: bool,
+        clock: Clock,
+        exchange: &mut Exchange,
+    ) -> Result<(), Failure> {
+        let request = || self.request(Method::POST, &self.target.chat, stream, body.clone());
+        let (mut link, response) = self.ask(request, &mut exchange.resent).await?;
+        let outcome = exchange.read(&mut link, response, stream, clock).await;
+        if exchange.is_over {
+            self.pool.put(link);
         }
-        if self.body.stream {
-            read_stream(response, clock, exchange).await
-        } else {
-            let body = Limited::new(response.into_body(), BODY_BYTES_MAX).collect().await;
-            let body =
-                body.map_err(|error| Failure::new(FailureKind::Disconnected, causes(error.as_ref())))?;
-            exchange.done_us = Some(clock.now_us());
-            exchange.answer.take_whole(&body.to_bytes())
+        outcome
+    }
+
+    /// Sends a request and waits for the head of its answer.
+    ///
+    /// A server may close an idle connection at the very moment when a request is on its way. Such a request is sent
+    /// once more, on a new connection, and `resent` says so; it is no failure of the server's. That holds only for
+    /// connections used before, and only as long as no byte of an answer has come.
+    async fn ask(
+        &self,
+        request: impl Fn() -> Request<Full<Bytes>>,
+        resent: &mut bool,
+    ) -> Result<(Link, Response<Incoming>), Failure> {
+        let disconnected = |broken: Broken| Failure::new(FailureKind::Disconnected, broken.to_string());
+        if let Some(mut link) = self.pool.take().await {
+            match link.send(request()).await {
+                Ok(response) => return Ok((link, response)),
+                Err(broken) if link.has_heard() => return Err(disconnected(broken)),
+                Err(_) => *resent = true,
+            }
         }
+        let mut link = self.pool.connect().await?;
+        let response = link.send(request()).await.map_err(disconnected)?;
+        Ok((link, response))
     }
 
     async fn probe(&self, method: Method, uri: &Uri, body: Bytes) -> Result<(u16, Bytes), Error> {
-        let unreachable = |reason: String| Error::Unreachable { address: uri.to_string(), reason };
         let exchange = async {
-            let response =
-                self.http.request(self.request(method, uri, body)).await.map_err(|error| causes(&error))?;
-            let status = response.status().as_u16();
-            let body = Limited::new(response.into_body(), BODY_BYTES_MAX).collect().await;
-            Ok((status, body.map_err(|error| causes(error.as_ref()))?.to_bytes()))
+            let request = || self.request(method.clone(), uri, false, body.clone());
+            let (mut link, response) = self.ask(request, &mut false).await?;
+            let (head, mut body) = response.into_parts();
+            let body = exchange::read_whole(&mut link, &mut body, BODY_BYTES_MAX).await?;
+            self.pool.put(link);
+            Ok::<_, Failure>((head.status.as_u16(), body))
         };
         match tokio::time::timeout(PROBE_TIMEOUT, exchange).await {
-            Ok(answer) => answer.map_err(unreachable),
-            Err(_) => Err(unreachable(format!("no answer within {} s", PROBE_TIMEOUT.as_secs()))),
+            Ok(answer) => answer.map_err(|failure| self.unreachable(uri, failure.example)),
+            Err(_) => Err(self.unreachable(uri, format!("no answer within {} s", PROBE_TIMEOUT.as_secs()))),
         }
     }
 
-    fn request(&self, method: Method, uri: &Uri, body: Bytes) -> Request<Full<Bytes>> {
+    fn unreachable(&self, uri: &Uri, reason: String) -> Error {
+        Error::Unreachable { address: self.target.address(uri), reason }
+    }
+
+    fn request(&self, method: Method, uri: &Uri, stream: bool, body: Bytes) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
         *request.uri_mut() = uri.clone();
-        *request.headers_mut() = self.headers.clone();
+        *request.headers_mut() = self.headers[usize::from(stream)].clone();
         request
     }
-}
-
-impl BodyTemplate {
-    fn render(&self, messages: &Messages<'_>, max_tokens: u32) -> Result<Bytes, Failure> {
-        let body = ChatBody {
-            model: &self.model,
-            messages,
-            max_tokens,
-            stream: self.stream,
-            stream_options: self.stream.then_some(protocol::StreamOptions { include_usage: Some(true) }),
-            temperature: self.temperature,
-            ignore_eos: self.ignore_eos,
-            return_token_ids: self.return_token_ids,
-        };
-        let json = serde_json::to_vec(&body)
-            .map_err(|error| Failure::new(FailureKind::BadAnswer, error.to_string()))?;
-        Ok(json.into())
-    }
-}
-
-async fn read_stream(
-    response: Response<Incoming>,
-    clock: Clock,
-    exchange: &mut Exchange,
-) -> Result<(), Failure> {
-    let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let content_type = content_type.unwrap_or("no content type").to_owned();
-    let mut body = response.into_body();
-    let mut done = false;
-    while !done {
-        let Some(frame) = body.frame().await else { break };
-        let frame = frame.map_err(|error| Failure::new(FailureKind::Disconnected, causes(&error)))?;
-        // The time is taken once a read: what the network brought together, the reader saw together.
-        let at_us = clock.now_us();
-        if let Some(data) = frame.data_ref() {
-            done = exchange.answer.take_stream(data, at_us)?;
-        }
-    }
-    exchange.done_us = Some(clock.now_us());
-    exchange.answer.check_stream_end(&content_type)?;
-    // How the body ends no longer matters; the connection is used again only if it ends soon.
-    let drain = async { while let Some(Ok(_)) = body.frame().await {} };
-    let _ = tokio::time::timeout(DRAIN_TIMEOUT, drain).await;
-    Ok(())
 }
 
 fn http_failure(status: u16, body: &[u8]) -> Failure {

@@ -1,24 +1,32 @@
 //! Takes records as they come: folds them into metrics, writes them down, shows how far the run is. It has a thread
-//! of its own, for writing files is no work for the runtime that keeps the times.
+//! of its own, for writing files is no work for the runtime that keeps the times. Records come to it by the batch, so
+//! that it is woken now and then and not by each.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 
 use crate::error::Error;
+use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::record::RequestRecord;
+use crate::reference::{Judge, Reference};
+use crate::scenario::Targets;
 
 /// The file of records within the report's folder.
 pub(crate) const RECORDS_FILE: &str = "records.jsonl";
 
-/// Records that may wait for the collector; a user whose record finds no room waits.
-const QUEUE_LEN: usize = 1_024;
-const PROGRESS_HZ: u8 = 4;
+/// So many records go to the collector together.
+const BATCH_LEN: usize = 64;
+/// Fewer of them wait no longer than this.
+pub(crate) const BATCH_PERIOD: Duration = Duration::from_millis(100);
+/// Batches that may wait for the collector; whoever has a record beyond them waits.
+const QUEUE_LEN: usize = 16;
 
 /// What came of a run's records.
 #[derive(Debug)]
@@ -28,62 +36,97 @@ pub(crate) struct Collected {
     pub(crate) warmup_failed: u64,
 }
 
-/// A collector at work. It ends when the last sender is dropped, or when a file cannot be written.
+/// Where records go.
 #[derive(Debug)]
-pub(crate) struct Collector {
-    /// Where records go.
-    pub(crate) records: mpsc::Sender<RequestRecord>,
-    task: JoinHandle<Result<Collected, Error>>,
+pub(crate) struct Records {
+    batch: Mutex<Vec<RequestRecord>>,
+    to_collector: mpsc::Sender<Vec<RequestRecord>>,
 }
+
+impl Records {
+    /// Adds one at once; then waits, if a batch is full, until the collector has room for it.
+    pub(crate) async fn push(&self, record: RequestRecord) {
+        let is_full = {
+            let mut batch = self.batch.lock().unwrap_or_else(PoisonError::into_inner);
+            batch.push(record);
+            batch.len() >= BATCH_LEN
+        };
+        if is_full {
+            self.flush().await;
+        }
+    }
+
+    /// Passes on what is there. A collector that has ended could not write its file, and says so when it is asked.
+    pub(crate) async fn flush(&self) {
+        let Ok(room) = self.to_collector.reserve().await else { return };
+        let batch = {
+            let mut batch = self.batch.lock().unwrap_or_else(PoisonError::into_inner);
+            if batch.is_empty() {
+                return;
+            }
+            std::mem::replace(&mut *batch, Vec::with_capacity(BATCH_LEN))
+        };
+        room.send(batch);
+    }
+
+    /// Waits until the collector has ended before its time.
+    pub(crate) async fn broken(&self) {
+        self.to_collector.closed().await;
+    }
+}
+
+/// A collector at work. It ends when its [`Records`] are dropped, or when a file cannot be written.
+#[derive(Debug)]
+pub(crate) struct Collector(JoinHandle<Result<Collected, Error>>);
 
 impl Collector {
-    /// Starts one. It writes to `report_dir`, if given.
-    pub(crate) fn start(report_dir: Option<&Path>, progress: Option<ProgressBar>) -> Result<Self, Error> {
-        let metrics = Metrics::new()?;
+    /// Starts one. It writes to `report_dir`, if given; `targets` are those of good requests, whose answers must be those
+    /// of `reference`.
+    pub(crate) fn start(
+        report_dir: Option<&Path>,
+        targets: Targets,
+        reference: Option<Reference>,
+        live: Option<Live>,
+    ) -> Result<(Self, Records), Error> {
+        let metrics = Metrics::new(targets)?;
         let records_file = report_dir.map(RecordsFile::create).transpose()?;
-        let (records, receiver) = mpsc::channel(QUEUE_LEN);
-        let task = tokio::task::spawn_blocking(move || collect(receiver, metrics, records_file, progress));
-        Ok(Self { records, task })
+        let (to_collector, batches) = mpsc::channel(QUEUE_LEN);
+        let thread = std::thread::Builder::new()
+            .name("loadtest-collector".into())
+            .spawn(move || collect(batches, metrics, Judge::new(reference), records_file, live))
+            .map_err(|error| Error::Broken(format!("no thread for the records: {error}")))?;
+        let records = Records { batch: Mutex::new(Vec::with_capacity(BATCH_LEN)), to_collector };
+        Ok((Self(thread), records))
     }
 
-    /// Waits for what is still queued and gives everything back. Other senders must have been dropped.
-    pub(crate) async fn finish(self) -> Result<Collected, Error> {
-        drop(self.records);
-        self.task.await.map_err(|error| Error::Broken(error.to_string()))?
+    /// Waits for what is still queued and gives everything back. The [`Records`] must have been dropped.
+    pub(crate) fn finish(self) -> Result<Collected, Error> {
+        self.0.join().map_err(|_| Error::Broken("the thread that takes records panicked".into()))?
     }
-}
-
-/// One line on standard error, redrawn a few times a second. `requests` is their number if the run has one.
-pub(crate) fn progress_line(requests: Option<u64>) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(requests, ProgressDrawTarget::stderr_with_hz(PROGRESS_HZ));
-    let template = match requests {
-        Some(_) => "{elapsed_precise} {pos}/{len} requests {msg}",
-        None => "{elapsed_precise} {pos} requests {msg}",
-    };
-    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    bar.set_style(style);
-    bar.tick();
-    bar
 }
 
 fn collect(
-    mut records: mpsc::Receiver<RequestRecord>,
+    mut batches: mpsc::Receiver<Vec<RequestRecord>>,
     metrics: Metrics,
+    mut judge: Judge,
     mut file: Option<RecordsFile>,
-    progress: Option<ProgressBar>,
+    mut live: Option<Live>,
 ) -> Result<Collected, Error> {
     let mut collected = Collected { metrics, warmup_sent: 0, warmup_failed: 0 };
-    while let Some(record) = records.blocking_recv() {
-        if let Some(file) = &mut file {
-            file.write(&record)?;
+    while let Some(mut batch) = batches.blocking_recv() {
+        for record in &mut batch {
+            judge.judge(record);
+            if let Some(file) = &mut file {
+                file.write(record)?;
+            }
+            collected.take(record);
         }
-        collected.take(&record);
-        if let Some(bar) = &progress {
-            collected.show(bar);
+        if let Some(live) = &mut live {
+            live.update(&collected.metrics, collected.warmup_sent);
         }
     }
-    if let Some(bar) = progress {
-        bar.finish_and_clear();
+    if let Some(live) = live {
+        live.finish();
     }
     file.map_or(Ok(()), RecordsFile::finish)?;
     Ok(collected)
@@ -96,18 +139,6 @@ impl Collected {
             self.warmup_failed += u64::from(record.failure.is_some());
         } else {
             self.metrics.add(record);
-        }
-    }
-
-    fn show(&self, bar: &ProgressBar) {
-        let metrics = &self.metrics;
-        let ended = metrics.succeeded + metrics.failed;
-        bar.set_position(ended);
-        if ended == 0 {
-            bar.set_message(format!("(warm-up: {})", self.warmup_sent));
-        } else {
-            let tokens_per_s = metrics.per_second(metrics.output_tokens);
-            bar.set_message(format!("({} failed), {tokens_per_s:.0} output tokens/s", metrics.failed));
         }
     }
 }

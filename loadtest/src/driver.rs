@@ -1,223 +1,267 @@
-//! Drives a run: asks what it must know, warms up, lets the users loose, and gathers the report.
+//! Drives a run: asks what it must know, warms up, sends what is due, and gathers the report.
+//!
+//! All of that happens on one thread with a runtime of its own: one core is enough, nothing is handed between threads
+//! but finished records, and whatever else the process does takes no turn between a time and its taking.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::arrivals::{Arrivals, Limit};
-use crate::client::{Client, Clock, Job};
-use crate::collector::{self, Collector};
-use crate::config::{ApiKey, RunConfig};
+use crate::api_key::ApiKey;
+use crate::arrivals::{ClosedLoop, Limit, Pace, Shard};
+use crate::clock::Clock;
+use crate::collector::{BATCH_PERIOD, Collector, Records};
 use crate::error::Error;
-use crate::prompts::{PROMPT_FILE_BYTES_MAX, PromptBasis, Prompts, Synthetic, parse_prompts};
-use crate::record::{FailureKind, RequestRecord};
-use crate::report::{Report, RunFacts};
+use crate::faults::Timeline;
+use crate::live::{Live, Plan, Progress};
+use crate::prompts::PromptBasis;
+use crate::reference::Reference;
+use crate::report::{Event, Report, RunFacts};
+use crate::scenario::Scenario;
+use crate::scrape::{Scraper, TargetMetrics};
 use crate::target::Target;
 
-/// How long a user whose connection was refused waits, lest a dead server be measured by its refusals.
-const CONNECT_PAUSE_US: u64 = 100_000;
-/// How often a sample prompt is made longer or shorter until the target counts the tokens that were asked for.
-const LENGTH_CORRECTIONS_MAX: u32 = 3;
-/// An index that no request has.
-const SAMPLE_INDEX: u64 = u64::MAX;
+mod files;
+mod lanes;
+mod phase;
+mod prepare;
+
+use lanes::Lanes;
+use phase::Phase;
+use prepare::{Prepared, prepare};
+
+/// Users of the warm-up before an open loop, which has none of its own: enough to open connections and to wake a
+/// server, too few to leave it a queue.
+const WARMUP_USERS_MAX: u32 = 16;
 
 /// One run, ready to start.
 #[derive(Clone, Debug)]
 pub struct LoadTest {
     /// What to do.
-    pub config: RunConfig,
+    pub scenario: Scenario,
     /// Sent to the target and nowhere else.
     pub api_key: Option<ApiKey>,
     /// Gets `records.jsonl`, one line a request, warm-up included. Made if absent.
     pub report_dir: Option<PathBuf>,
     /// Show a line of progress on standard error.
     pub progress: bool,
+    /// Which part of the scenario's load this process sends.
+    pub shard: Shard,
+    /// When the measured run starts, in seconds since 1970, so that several processes start together. The warm-up
+    /// comes before; if it takes longer, the schedule stays where it is. At once after the warm-up unless set.
+    pub start_at: Option<f64>,
 }
 
 impl LoadTest {
+    /// A run of all of `scenario` in this process, at once, that writes nothing.
+    pub const fn new(scenario: Scenario) -> Self {
+        Self {
+            scenario,
+            api_key: None,
+            report_dir: None,
+            progress: false,
+            shard: Shard::WHOLE,
+            start_at: None,
+        }
+    }
+
     /// Runs to the end, or until `stop` is cancelled: then nothing more is sent, what is in flight is abandoned, and
-    /// the report says that the run was interrupted.
+    /// the report says that the run was interrupted. The same happens when the future is dropped.
     ///
     /// # Errors
     /// When the settings are refused, the target does not say which model it serves, or a file cannot be read or
     /// written. Requests that fail are in the report.
     pub async fn run(self, stop: CancellationToken) -> Result<Report, Error> {
-        self.config.validate()?;
-        let target = Target::parse(&self.config.target)?;
-        let prepared = stop.run_until_cancelled(self.prepare(target.clone())).await;
-        let (shared, model, prompt_basis) = prepared.ok_or(Error::Interrupted)??;
+        let stop = stop.child_token();
+        let _stop_when_dropped = stop.clone().drop_guard();
+        let (done, report) = oneshot::channel();
+        std::thread::Builder::new()
+            .name("loadtest-sender".into())
+            .spawn(move || {
+                // Nobody waits for it when the future was dropped.
+                let _ = done.send(self.run_on_this_thread(&stop));
+            })
+            .map_err(|error| Error::Broken(format!("no thread for the requests: {error}")))?;
+        report.await.map_err(|_| Error::Broken("the thread that sends requests panicked".into()))?
+    }
 
-        let (config, started) = (&self.config, SystemTime::now());
-        let progress = self.progress.then(|| collector::progress_line(config.requests));
-        let collector = Collector::start(self.report_dir.as_deref(), progress)?;
-        let lanes = Lanes { shared, records: collector.records.clone(), stop: stop.clone() };
-        let arrivals = config.arrivals();
-        let warmup = Phase { arrivals, limit: Limit::Requests(config.warmup), warmup: true };
-        let measured = Phase { arrivals, limit: config.limit(), warmup: false };
-        lanes.run(warmup).await?;
-        let abandoned = lanes.run(measured).await?;
-        drop(lanes);
-        let collected = collector.finish().await?;
+    fn run_on_this_thread(self, stop: &CancellationToken) -> Result<Report, Error> {
+        let start = StartAt::new(self.start_at)?;
+        self.scenario.validate()?;
+        if !self.shard.is_valid() {
+            let Shard { index, count } = self.shard;
+            return Err(Error::Config(format!(
+                "shard {index} of {count} does not exist; shards count from 0"
+            )));
+        }
+        let target = Target::parse(&self.scenario.target)?;
+        files::allow_connections(self.scenario.client.connections_max);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Error::Broken(format!("no runtime for the requests: {error}")))?;
 
+        let driven = runtime.block_on(self.drive(&target, start, stop));
+        // Whoever still sends is cut off, and lets go of the way to the collector; a look-up of a name may go on.
+        runtime.shutdown_background();
+        let driven = driven?;
+        let collected = driven.collector.finish()?;
+        let Measured { started, abandoned, events, target_metrics } = driven.measured;
         Ok(Report::new(RunFacts {
-            config: self.config,
+            scenario: self.scenario,
             target: target.base,
-            model,
-            prompt_basis,
+            model: driven.model,
+            prompt_basis: driven.prompt_basis,
             started_unix_s: started.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            processes: 1,
             interrupted: stop.is_cancelled(),
             abandoned,
             warmup_sent: collected.warmup_sent,
             warmup_failed: collected.warmup_failed,
             metrics: collected.metrics,
+            events,
+            target_metrics,
         }))
     }
 
-    async fn prepare(&self, target: Target) -> Result<(Arc<Shared>, String, PromptBasis), Error> {
-        let config = &self.config;
-        let mut client = Client::new(config, target, self.api_key.as_ref())?;
-        let model = match &config.model {
-            Some(model) => model.clone(),
-            None => client.first_model().await?,
-        };
-        client.set_model(&model);
-        let (prompts, prompt_basis) = match &config.prompt_file {
-            Some(path) => {
-                let prompts = read_prompts(path).await?;
-                let basis = PromptBasis::File { prompts: prompts.len() };
-                (Prompts::File(prompts), basis)
-            }
-            None => {
-                let (synthetic, basis) = synthetic_prompts(config, &client).await?;
-                (Prompts::Synthetic(synthetic), basis)
-            }
-        };
-        Ok((Arc::new(Shared { client, prompts }), model, prompt_basis))
+    async fn drive(
+        &self,
+        target: &Target,
+        start: StartAt,
+        stop: &CancellationToken,
+    ) -> Result<Driven, Error> {
+        let faults = Timeline::new(&self.scenario.faults)?;
+        let reference = self.scenario.answers.reference.as_deref().map(Reference::read).transpose()?;
+        let preparing = prepare(&self.scenario, target.clone(), self.api_key.as_ref());
+        let prepared = stop.run_until_cancelled(preparing).await.ok_or(Error::Interrupted)??;
+        let Prepared { client, asking, pace, model, prompt_basis } = prepared;
+        let progress = Arc::<Progress>::default();
+        let plan = Plan::of(&self.scenario, self.shard);
+        let live = self.progress.then(|| Live::start(plan, Arc::clone(&progress)));
+        let targets = self.scenario.targets;
+        let (collector, records) = Collector::start(self.report_dir.as_deref(), targets, reference, live)?;
+        let lanes = Arc::new(Lanes::new(client, asking, records, progress));
+        let run =
+            Run { scenario: &self.scenario, target: &target.base, shard: self.shard, start, lanes, stop };
+        let measured = run.phases(pace, faults).await?;
+        Ok(Driven { collector, model, prompt_basis, measured })
     }
 }
 
-async fn read_prompts(path: &Path) -> Result<Vec<crate::prompts::FilePrompt>, Error> {
-    let failed = |source| Error::File { path: path.to_owned(), source };
-    let bytes = tokio::fs::metadata(path).await.map_err(failed)?.len();
-    if bytes > PROMPT_FILE_BYTES_MAX {
-        return Err(Error::Config(format!(
-            "the file of prompts has {bytes} bytes; at most {PROMPT_FILE_BYTES_MAX} are allowed"
-        )));
-    }
-    parse_prompts(path, &tokio::fs::read_to_string(path).await.map_err(failed)?)
+/// What a run leaves for its report.
+struct Driven {
+    collector: Collector,
+    model: String,
+    prompt_basis: PromptBasis,
+    measured: Measured,
 }
 
-/// Makes prompts whose tokens the target itself counts, or guesses at one token a word where it cannot.
-async fn synthetic_prompts(config: &RunConfig, client: &Client) -> Result<(Synthetic, PromptBasis), Error> {
-    let wanted = u64::from(config.prompt_tokens);
-    let mut synthetic = Synthetic::new(config.seed, wanted, u64::from(config.shared_prefix_tokens));
-    let Some(mut sample_tokens) = client.count_tokens(&synthetic.text(SAMPLE_INDEX)).await? else {
-        return Ok((synthetic, PromptBasis::Estimated));
-    };
-    for _ in 0..LENGTH_CORRECTIONS_MAX {
-        let scaled = synthetic.scaled(wanted, sample_tokens);
-        if scaled == synthetic {
-            break;
-        }
-        synthetic = scaled;
-        sample_tokens = client.count_tokens(&synthetic.text(SAMPLE_INDEX)).await?.unwrap_or(sample_tokens);
-    }
-    Ok((synthetic, PromptBasis::Counted { sample_tokens }))
-}
-
-struct Shared {
-    client: Client,
-    prompts: Prompts,
-}
-
-/// The warm-up or the measured run.
+/// When the measured run starts.
 #[derive(Clone, Copy, Debug)]
-struct Phase {
-    arrivals: Arrivals,
-    limit: Limit,
-    warmup: bool,
+struct StartAt(Option<SystemTime>);
+
+impl StartAt {
+    fn new(unix_s: Option<f64>) -> Result<Self, Error> {
+        let Some(unix_s) = unix_s else { return Ok(Self(None)) };
+        let since = Duration::try_from_secs_f64(unix_s);
+        let at = since.ok().and_then(|since| UNIX_EPOCH.checked_add(since));
+        match at {
+            Some(at) if at > SystemTime::now() => Ok(Self(Some(at))),
+            _ => Err(Error::Config(format!(
+                "the start at {unix_s} is past or no time; give seconds since 1970"
+            ))),
+        }
+    }
+
+    /// A clock that starts then, or that started then if the warm-up took longer.
+    fn clock(self) -> Clock {
+        let now = SystemTime::now();
+        match self.0.unwrap_or(now).duration_since(now) {
+            Ok(wait) => Clock::start_in(wait),
+            Err(late) => Clock::started_before(late.duration()),
+        }
+    }
 }
 
-/// The tasks that send; in a closed loop each is a user.
-struct Lanes {
-    shared: Arc<Shared>,
-    records: mpsc::Sender<RequestRecord>,
-    stop: CancellationToken,
+/// The warm-up and the measured run.
+struct Run<'a> {
+    scenario: &'a Scenario,
+    target: &'a str,
+    shard: Shard,
+    start: StartAt,
+    lanes: Arc<Lanes>,
+    stop: &'a CancellationToken,
 }
 
-impl Lanes {
-    /// Runs one phase to its end and returns how many requests were abandoned.
-    async fn run(&self, phase: Phase) -> Result<u64, Error> {
-        let lanes = match phase.limit {
-            Limit::Requests(requests) => u64::from(phase.arrivals.lanes()).min(requests),
-            Limit::DurationUs(_) => u64::from(phase.arrivals.lanes()),
+/// What the measured run leaves beside its records.
+struct Measured {
+    started: SystemTime,
+    /// Requests in flight when it was stopped.
+    abandoned: u64,
+    events: Vec<Event>,
+    target_metrics: TargetMetrics,
+}
+
+impl Run<'_> {
+    /// Runs both.
+    async fn phases(&self, pace: Pace, faults: Timeline) -> Result<Measured, Error> {
+        let flushing = tokio::spawn(flush_regularly(Arc::clone(&self.lanes)));
+        self.phase(self.warmup(&pace), true, Clock::start()).await?;
+        let started = self.start.0.unwrap_or_else(SystemTime::now);
+        let clock = self.start.clock();
+        self.lanes.progress.start();
+        let scraper = Scraper::start(self.target, &self.scenario.scrape, clock);
+        let over = self.stop.child_token();
+        let measured = async {
+            let _over = over.clone().drop_guard();
+            match self.stop.is_cancelled() {
+                // What is left of the warm-up is in no figure.
+                true => Ok(0),
+                false => self.phase(pace, false, clock).await,
+            }
         };
-        let next_index = Arc::new(AtomicU64::new(0));
-        let clock = Clock::start();
-        let mut tasks = JoinSet::new();
-        for _ in 0..lanes {
-            let lane = Lane {
-                phase,
-                clock,
-                next_index: Arc::clone(&next_index),
-                shared: Arc::clone(&self.shared),
-                records: self.records.clone(),
-            };
-            let stop = self.stop.clone();
-            tasks.spawn(async move {
-                let mut in_flight = false;
-                match stop.run_until_cancelled(lane.run(&mut in_flight)).await {
-                    Some(()) => 0,
-                    None => u64::from(in_flight),
-                }
-            });
+        let (abandoned, events) = tokio::join!(measured, faults.run(clock.started_at(), &over));
+        let abandoned = abandoned?;
+        let target_metrics = scraper.finish().await;
+        flushing.abort();
+        self.lanes.records.flush().await;
+        Ok(Measured { started, abandoned, events, target_metrics })
+    }
+
+    /// Runs one phase to its end, or until it is stopped, and returns how many requests were then in flight.
+    async fn phase(&self, pace: Pace, warmup: bool, clock: Clock) -> Result<u64, Error> {
+        let in_flight_max = self.scenario.client.connections_max;
+        let phase = Phase { pace, warmup, clock, shard: self.shard, in_flight_max };
+        let records: &Records = &self.lanes.records;
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Ok(self.lanes.in_flight()),
+            // The collector itself will say why.
+            () = records.broken() => Ok(0),
+            outcome = phase.run(Arc::clone(&self.lanes)) => outcome.map(|()| 0),
         }
-        let mut abandoned = 0;
-        while let Some(ended) = tasks.join_next().await {
-            abandoned += ended.map_err(|error| Error::Broken(error.to_string()))?;
-        }
-        Ok(abandoned)
+    }
+
+    /// A closed loop, whatever the measured run is: it is to be over soon and to overload nobody.
+    fn warmup(&self, pace: &Pace) -> Pace {
+        let users = match pace {
+            Pace::Closed(users) => users.users,
+            Pace::Open(_) => WARMUP_USERS_MAX.min(self.scenario.client.connections_max),
+        };
+        let limit = Limit { requests: Some(self.scenario.warmup), duration_us: None };
+        Pace::Closed(ClosedLoop::without_pauses(users, limit))
     }
 }
 
-struct Lane {
-    phase: Phase,
-    clock: Clock,
-    next_index: Arc<AtomicU64>,
-    shared: Arc<Shared>,
-    records: mpsc::Sender<RequestRecord>,
-}
-
-impl Lane {
-    /// Sends one request after the other. `in_flight` tells whoever drops this future whether one was cut off.
-    async fn run(self, in_flight: &mut bool) {
-        let mut free_us = 0;
-        loop {
-            let index = self.next_index.fetch_add(1, Ordering::Relaxed);
-            let Some(scheduled_us) = self.phase.arrivals.due_us(self.phase.limit, index, free_us) else {
-                return;
-            };
-            let early_us = scheduled_us.saturating_sub(self.clock.now_us());
-            if early_us > 0 {
-                tokio::time::sleep(Duration::from_micros(early_us)).await;
-            }
-            *in_flight = true;
-            let prompt_index = if self.phase.warmup { Prompts::WARMUP_INDEX_START + index } else { index };
-            let prompt = self.shared.prompts.request(prompt_index);
-            let job = Job { index, warmup: self.phase.warmup, scheduled_us, prompt };
-            let record = self.shared.client.send(job, self.clock).await;
-            let refused = record.failure.as_ref().is_some_and(|failure| failure.kind == FailureKind::Connect);
-            free_us = record.done_us + if refused { CONNECT_PAUSE_US } else { 0 };
-            // A collector that has ended could not write its file and says so when it is asked.
-            if self.records.send(record).await.is_err() {
-                return;
-            }
-            *in_flight = false;
-        }
+async fn flush_regularly(lanes: Arc<Lanes>) {
+    loop {
+        tokio::time::sleep(BATCH_PERIOD).await;
+        lanes.records.flush().await;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,6 +34,16 @@ pub enum Error {
         /// What is wrong and what was expected.
         reason: String,
     },
+    /// A line of a file of prompts or of a trace is not what it should be.
+    #[error("{}: line {line}: {reason}", path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong and what was expected.
+        reason: String,
+    },
     /// A file could not be read or written.
     #[error("{}: {source}", path.display())]
     File {
@@ -42,6 +52,17 @@ pub enum Error {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// A file is no report of this version.
+    #[error("{}: {reason}", path.display())]
+    NoReport {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Reports are not those of one run's processes.
+    #[error("these reports cannot be merged: {0}")]
+    Merge(String),
     /// Interrupted before anything was measured.
     #[error("interrupted before the run started")]
     Interrupted,

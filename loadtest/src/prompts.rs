@@ -1,25 +1,42 @@
-//! What is asked: synthetic prompts of about so many tokens, or the lines of a file. Pure; request `index` has the
-//! same prompt in every run with the same seed.
+//! What is asked. Pure: request `index` asks the same in every run with the same scenario, seed and target.
+//!
+//! A prompt is made of common words, and a target that offers `/tokenize` says how many tokens such words have; see
+//! [`Material::calibrate`]. Prompts are rendered as JSON in one pass, and what they share is rendered once.
+//!
+//! Warm-up requests, from [`crate::asking::WARMUP_INDEX_START`] on, ask what no measured one asks. The prefixes that prompts share, and
+//! the prompts of a file, are the same in both.
 
-use std::path::Path;
+use std::sync::Arc;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
+use crate::asking::{Asked, Asking};
 use crate::error::Error;
-use crate::words::WORDS;
+use crate::scenario::{Answers, Arrivals, Length, Prompts as Wanted, Scenario};
+use crate::trace::{self, TraceRequest};
 
-/// Where prompts come from.
-#[derive(Debug)]
-pub enum Prompts {
-    /// Made up.
-    Synthetic(Synthetic),
-    /// Taken in turn, from the first again after the last.
-    File(Vec<FilePrompt>),
-}
+mod calibrate;
+mod conversation;
+mod file;
+pub(crate) mod random;
+mod share_gpt;
+mod synthetic;
+#[cfg(test)]
+mod tests;
+mod text;
+mod zipf;
+
+pub use calibrate::TokensPerWord;
+pub use file::PromptFile;
+pub(crate) use text::ID_WORDS;
+pub(crate) use zipf::Ranks;
+
+use conversation::Conversations;
+use random::{Purpose, draw, seed_for, unit};
 
 /// How the length of prompts is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum PromptBasis {
     /// The target's `/tokenize` counted a sample prompt; the chat template's tokens come on top.
@@ -36,257 +53,150 @@ pub enum PromptBasis {
     },
 }
 
-/// The messages of one request, ready to be serialized, and the cap that came with them.
-#[derive(Debug)]
-pub struct PromptRequest<'a> {
-    /// OpenAI's `messages`.
-    pub messages: Messages<'a>,
-    /// A cap of this prompt's own.
-    pub max_tokens: Option<u32>,
+/// What prompts are made from beside the scenario.
+#[derive(Clone, Debug, Default)]
+pub struct Material {
+    /// How long a word is in the target's tokens.
+    pub tokens_per_word: TokensPerWord,
+    /// The file that the scenario names.
+    pub file: Option<PromptFile>,
+    /// The requests of the trace that the scenario names. Their lengths and blocks win over the scenario's lengths,
+    /// but for conversations, files and prompts that come again, which take only its times.
+    pub trace: Arc<[TraceRequest]>,
 }
 
-/// OpenAI's `messages`.
-#[derive(Debug, Serialize)]
-#[serde(untagged)]
-pub enum Messages<'a> {
-    /// One turn of the user.
-    User([UserMessage; 1]),
-    /// As they stand in the file.
-    Raw(&'a RawValue),
-}
-
-/// One turn of the user.
-#[derive(Debug, Serialize)]
-#[serde(tag = "role", rename = "user")]
-pub struct UserMessage {
-    /// The text.
-    pub content: String,
-}
-
-impl UserMessage {
-    const fn new(content: String) -> Self {
-        Self { content }
+impl Material {
+    /// Reads the files that the scenario names; this blocks.
+    ///
+    /// # Errors
+    /// When one cannot be read, or has a line that is wrong.
+    pub fn read(scenario: &Scenario) -> Result<Self, Error> {
+        let file = match &scenario.prompts {
+            Wanted::File { path } => Some(PromptFile::read(path)?),
+            _ => None,
+        };
+        let trace = match &scenario.arrivals {
+            Arrivals::Trace { path, .. } => trace::read(path)?.into(),
+            _ => Arc::default(),
+        };
+        Ok(Self { tokens_per_word: TokensPerWord::default(), file, trace })
     }
-}
 
-impl Prompts {
-    /// Warm-up requests take their prompts from here on, so that they warm no cache for measured ones. A file's
-    /// prompts, which are given, are the same in both.
-    pub const WARMUP_INDEX_START: u64 = 1 << 63;
-
-    /// What request `index` asks.
-    pub fn request(&self, index: u64) -> PromptRequest<'_> {
-        match self {
-            Self::Synthetic(synthetic) => PromptRequest {
-                messages: Messages::User([UserMessage::new(synthetic.text(index))]),
-                max_tokens: None,
-            },
-            Self::File(prompts) => {
-                let prompt = &prompts[((index % Self::WARMUP_INDEX_START) % prompts.len() as u64) as usize];
-                PromptRequest { messages: Messages::Raw(&prompt.messages), max_tokens: prompt.max_tokens }
+    /// Learns how long words are in the target's tokens, from prompts of the scenario's median length. `count` has the
+    /// target count a text's tokens, or says `None` where it cannot.
+    ///
+    /// # Errors
+    /// When `count` fails.
+    pub async fn calibrate(
+        &mut self,
+        scenario: &Scenario,
+        count: impl AsyncFn(&str) -> Result<Option<u64>, Error>,
+    ) -> Result<PromptBasis, Error> {
+        let tokens = match &scenario.prompts {
+            Wanted::Synthetic { tokens, .. } | Wanted::Conversation { tokens, .. } => tokens.median(),
+            Wanted::File { .. } => {
+                return Ok(PromptBasis::File { prompts: self.file.as_ref().map_or(0, PromptFile::len) });
             }
-        }
+        };
+        let (tokens_per_word, basis) = calibrate::calibrate(scenario.seed, tokens as u64, count).await?;
+        self.tokens_per_word = tokens_per_word;
+        Ok(basis)
     }
 }
 
-/// Made-up prompts: words that all of them share, then words that start no other prompt, then more words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Synthetic {
-    seed: u64,
-    shared_words: u64,
-    own_words: u64,
-}
-
-impl Synthetic {
-    /// Eight words of 256 spell the 64 bits by which prompts differ.
-    pub const UNIQUE_WORDS: u64 = 8;
-
-    /// Prompts of `words` words of which the first `shared_words` are common to all. At least
-    /// [`Self::UNIQUE_WORDS`] are each prompt's own.
-    pub const fn new(seed: u64, words: u64, shared_words: u64) -> Self {
-        let own_words = words.saturating_sub(shared_words);
-        let own_words = if own_words < Self::UNIQUE_WORDS { Self::UNIQUE_WORDS } else { own_words };
-        Self { seed, shared_words, own_words }
-    }
-
-    /// The same prompts made longer or shorter: `tokens` were counted where `wanted` were meant.
-    pub fn scaled(&self, wanted: u64, tokens: u64) -> Self {
-        let scale = |words: u64| (words as f64 * wanted as f64 / tokens.max(1) as f64).round() as u64;
-        let shared_words = scale(self.shared_words);
-        Self::new(self.seed, scale(self.shared_words + self.own_words), shared_words)
-    }
-
-    /// The prompt of request `index`; no two of them start alike after the shared words.
-    pub fn text(&self, index: u64) -> String {
-        let mut text = String::with_capacity(6 * (self.shared_words + self.own_words) as usize);
-        let mut shared = WordStream::new(self.seed);
-        for _ in 0..self.shared_words {
-            shared.push_word(&mut text);
-        }
-        // Both steps are one-to-one on 64 bits, so different indexes spell different words.
-        let id = mix(self.seed.wrapping_add(index.wrapping_mul(GOLDEN_GAMMA)));
-        for byte in id.to_le_bytes() {
-            push(&mut text, byte);
-        }
-        let mut own = WordStream::new(id);
-        for _ in Self::UNIQUE_WORDS..self.own_words {
-            own.push_word(&mut text);
-        }
-        text
-    }
-}
-
-/// SplitMix64's increment and finalizer (Steele, Lea and Flood, "Fast splittable pseudorandom number generators").
-const GOLDEN_GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
-
-const fn mix(mut z: u64) -> u64 {
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
-
-struct WordStream(u64);
-
-impl WordStream {
-    const fn new(seed: u64) -> Self {
-        Self(!seed)
-    }
-
-    fn push_word(&mut self, text: &mut String) {
-        self.0 = self.0.wrapping_add(GOLDEN_GAMMA);
-        push(text, mix(self.0).to_le_bytes()[0]);
-    }
-}
-
-fn push(text: &mut String, word: u8) {
-    if !text.is_empty() {
-        text.push(' ');
-    }
-    text.push_str(WORDS[usize::from(word)]);
-}
-
-/// One line of a file of prompts.
+/// Makes the requests of a scenario.
 #[derive(Debug)]
-pub struct FilePrompt {
-    messages: Box<RawValue>,
-    max_tokens: Option<u32>,
+pub struct Asker {
+    source: Source,
+    streamed: f64,
+    stream_seed: u64,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FileLine {
-    prompt: Option<String>,
-    messages: Option<Box<RawValue>>,
-    max_tokens: Option<u32>,
+#[derive(Debug)]
+enum Source {
+    Synthetic(synthetic::Synthetic),
+    Conversations(Conversations),
+    File { file: PromptFile, answers: AnswerLengths },
 }
 
-/// The largest file of prompts.
-pub const PROMPT_FILE_BYTES_MAX: u64 = 256 << 20;
+impl Asker {
+    /// One for a scenario that was validated.
+    ///
+    /// # Errors
+    /// When the scenario names a file of prompts and `material` has none.
+    pub fn new(scenario: &Scenario, material: Material) -> Result<Self, Error> {
+        let answers = AnswerLengths::new(scenario.seed, &scenario.answers);
+        let source = match &scenario.prompts {
+            Wanted::Synthetic { .. } => {
+                Source::Synthetic(synthetic::Synthetic::new(scenario, material, answers)?)
+            }
+            Wanted::Conversation { tokens, turns, system_tokens } => {
+                let words = material.tokens_per_word;
+                let system = conversation::System { tokens: *system_tokens };
+                Source::Conversations(Conversations::new(
+                    scenario.seed,
+                    words,
+                    *tokens,
+                    *turns,
+                    system,
+                    answers,
+                ))
+            }
+            Wanted::File { path } => {
+                let file = material.file.ok_or_else(|| {
+                    Error::Broken(format!("the prompts of {} were not read", path.display()))
+                })?;
+                Source::File { file, answers }
+            }
+        };
+        let stream_seed = seed_for(scenario.seed, Purpose::Stream);
+        Ok(Self { source, streamed: scenario.answers.streamed, stream_seed })
+    }
 
-/// Parses a file of prompts: each line `{"prompt": "…"}` or `{"messages": […]}`, with `max_tokens` if the prompt has
-/// a cap of its own. Empty lines are skipped; `path` is for errors.
-pub fn parse_prompts(path: &Path, text: &str) -> Result<Vec<FilePrompt>, Error> {
-    let mut prompts = Vec::new();
-    for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let prompt = parse_line(line).map_err(|reason| Error::PromptLine {
-            path: path.to_owned(),
-            line: index + 1,
-            reason,
-        })?;
-        prompts.push(prompt);
+    fn streams(&self, index: u64, turn: u32) -> bool {
+        unit(draw(draw(self.stream_seed, u64::from(turn)), index)) < self.streamed
     }
-    if prompts.is_empty() {
-        let reason = "the file holds no prompt; at least one line was expected".to_owned();
-        return Err(Error::PromptLine { path: path.to_owned(), line: 1, reason });
-    }
-    Ok(prompts)
 }
 
-fn parse_line(line: &str) -> Result<FilePrompt, String> {
-    let line: FileLine = serde_json::from_str(line).map_err(|error| error.to_string())?;
-    let messages = match (line.prompt, line.messages) {
-        (Some(prompt), None) => {
-            serde_json::value::to_raw_value(&[UserMessage::new(prompt)]).map_err(|error| error.to_string())?
-        }
-        (None, Some(messages)) if messages.get().starts_with('[') => messages,
-        (None, Some(_)) => return Err("`messages` must be a list".into()),
-        _ => return Err("either `prompt` or `messages` was expected".into()),
-    };
-    Ok(FilePrompt { messages, max_tokens: line.max_tokens })
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::HashSet;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn start(text: &str, skip: usize) -> Vec<&str> {
-        text.split(' ').skip(skip).take(8).collect()
-    }
-
-    #[test]
-    fn the_vocabulary_has_no_word_twice() {
-        assert_eq!(WORDS.iter().collect::<HashSet<_>>().len(), 256);
-        assert!(WORDS.iter().all(|word| !word.is_empty() && !word.contains(' ')));
-    }
-
-    proptest! {
-        #[test]
-        fn no_two_prompts_start_alike(seed: u64, one: u64, other: u64) {
-            prop_assume!(one != other);
-            let synthetic = Synthetic::new(seed, 20, 0);
-            let (one, other) = (synthetic.text(one), synthetic.text(other));
-            prop_assert_ne!(start(&one, 0), start(&other, 0));
-        }
-
-        #[test]
-        fn prompts_share_exactly_the_words_they_are_told_to(seed: u64, index: u64, shared in 1_u64..30) {
-            let synthetic = Synthetic::new(seed, 40, shared);
-            let (one, other) = (synthetic.text(index), synthetic.text(index.wrapping_add(1)));
-            let shared = shared as usize;
-            let prefix = |text: &str| text.split(' ').take(shared).map(str::to_owned).collect::<Vec<_>>();
-            prop_assert_eq!(prefix(&one), prefix(&other));
-            prop_assert_ne!(start(&one, shared), start(&other, shared));
-            prop_assert_eq!(one.split(' ').count(), 40);
+impl Asking for Asker {
+    fn request(&self, index: u64, turn: u32, history: &[String]) -> Asked {
+        let text = match &self.source {
+            Source::Synthetic(synthetic) => synthetic.ask(index),
+            Source::Conversations(conversations) => conversations.ask(index, turn, history),
+            Source::File { file, answers } => file.ask(index, turn, history, answers),
+        };
+        Asked {
+            messages_json: text.messages_json,
+            max_tokens: text.max_tokens,
+            stream: self.streams(index, turn),
+            prompt_tokens: text.prompt_tokens,
+            more_turns: text.more_turns,
         }
     }
+}
 
-    #[test]
-    fn a_prompt_depends_on_seed_and_index_alone() {
-        let synthetic = Synthetic::new(7, 64, 16);
-        assert_eq!(synthetic.text(3), Synthetic::new(7, 64, 16).text(3));
-        assert_ne!(synthetic.text(3), Synthetic::new(8, 64, 16).text(3));
+/// A request without the way in which its answer is to come.
+#[derive(Clone, Debug)]
+struct Question {
+    messages_json: Bytes,
+    max_tokens: u32,
+    prompt_tokens: u32,
+    more_turns: bool,
+}
+
+/// The most tokens of each answer.
+#[derive(Clone, Copy, Debug)]
+struct AnswerLengths {
+    tokens: Length,
+    seed: u64,
+}
+
+impl AnswerLengths {
+    const fn new(seed: u64, answers: &Answers) -> Self {
+        Self { tokens: answers.max_tokens, seed: seed_for(seed, Purpose::MaxTokens) }
     }
 
-    #[test]
-    fn lengths_are_scaled_by_what_a_tokenizer_counted() {
-        assert_eq!(Synthetic::new(1, 100, 40).scaled(100, 200), Synthetic::new(1, 50, 20));
-        assert_eq!(Synthetic::new(1, 100, 40).scaled(100, 100), Synthetic::new(1, 100, 40));
-    }
-
-    #[test]
-    fn a_files_prompts_are_taken_in_turn() {
-        let text = "{\"prompt\": \"hi\"}\n\n{\"messages\": [{\"role\": \"system\", \"content\": \"x\"}], \"max_tokens\": 3}\n";
-        let prompts = Prompts::File(parse_prompts(Path::new("p.jsonl"), text).expect("two prompts"));
-        let json = |index| serde_json::to_value(prompts.request(index).messages).expect("json");
-        assert_eq!(json(0), serde_json::json!([{"role": "user", "content": "hi"}]));
-        assert_eq!(json(1), serde_json::json!([{"role": "system", "content": "x"}]));
-        assert_eq!(json(2), json(0));
-        assert_eq!(json(Prompts::WARMUP_INDEX_START), json(0));
-        assert_eq!((prompts.request(0).max_tokens, prompts.request(1).max_tokens), (None, Some(3)));
-    }
-
-    #[test]
-    fn a_bad_line_is_refused_by_its_number() {
-        let refused =
-            |text: &str| parse_prompts(Path::new("p.jsonl"), text).expect_err("refused").to_string();
-        assert!(refused("{\"prompt\": \"hi\"}\n{\"prompt\": 3}").starts_with("p.jsonl: line 2: "));
-        assert!(refused("{\"messages\": \"hi\"}").contains("must be a list"));
-        assert!(refused("{}").contains("either `prompt` or `messages`"));
-        assert!(refused("{\"promt\": \"hi\"}").contains("unknown field `promt`"));
-        assert!(refused("\n").contains("no prompt"));
+    fn of(&self, id: u64, turn: u32) -> u32 {
+        self.tokens.sample(draw(self.seed, u64::from(turn)), id).max(1)
     }
 }

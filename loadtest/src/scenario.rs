@@ -4,6 +4,15 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+mod check;
+mod read;
+mod schema;
+#[cfg(test)]
+mod tests;
+mod walk;
+
+pub(crate) use read::Draft;
+
 /// One scenario.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -227,9 +236,9 @@ pub struct Targets {
     pub end_to_end_ms: Option<f64>,
 }
 
-/// Something that happens to a server at a moment of the run.
+/// Something that happens to a server at a moment of the run. The schema of files refuses unknown keys here: serde does
+/// not know them beside a field that is flattened.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Fault {
     /// Seconds after the start.
     pub at_s: f64,

@@ -6,53 +6,67 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::client::{Client, Clock, Job};
-use crate::command::Verdict;
-use crate::config::{ApiKey, RunConfig};
+use crate::api_key::ApiKey;
+use crate::asking::Asked;
+use crate::client::{Client, Job};
+use crate::clock::Clock;
+use crate::commands::run::Verdict;
 use crate::driver::LoadTest;
 use crate::error::Error;
-use crate::prompts::{PromptBasis, Prompts, Synthetic};
+use crate::prompts::PromptBasis;
 use crate::record::FailureKind;
 use crate::report::Report;
+use crate::scenario::{Answers, Arrivals, Client as ClientSettings, Length, Prompts, Scenario};
 use crate::target::Target;
 
-mod server;
+mod load;
+pub(crate) mod server;
+mod stale;
 
 use server::{Answer, End, Server, done, finish, role, text, usage, whole_stream};
 
-fn config(server: &Server) -> RunConfig {
-    RunConfig {
+fn scenario(server: &Server) -> Scenario {
+    Scenario {
         target: server.address.clone(),
-        users: 2,
+        arrivals: users(2),
         requests: Some(10),
-        max_tokens: 5,
-        prompt_tokens: 16,
-        request_timeout_s: 20.0,
-        ..RunConfig::default()
+        prompts: prompts(16),
+        answers: Answers { max_tokens: Length::Fixed(5), ..Answers::default() },
+        client: ClientSettings { request_timeout_s: 20.0, ..ClientSettings::default() },
+        ..Scenario::default()
     }
 }
 
-fn load_test(config: RunConfig) -> LoadTest {
-    LoadTest { config, api_key: None, report_dir: None, progress: false }
+fn users(users: u32) -> Arrivals {
+    Arrivals::ClosedLoop { users, think_time_s: 0.0 }
 }
 
-async fn run(config: RunConfig) -> Report {
-    load_test(config).run(CancellationToken::new()).await.expect("a report")
+fn prompts(tokens: u32) -> Prompts {
+    let tokens = Length::Fixed(tokens);
+    Prompts::Synthetic { tokens, shared_prefix_tokens: 0, shared_prefixes: 1, repeats: None }
+}
+
+fn load_test(scenario: Scenario) -> LoadTest {
+    LoadTest::new(scenario)
+}
+
+async fn run(scenario: Scenario) -> Report {
+    load_test(scenario).run(CancellationToken::new()).await.expect("a report")
 }
 
 /// The one kind of error of a run of ten requests that all fail alike, and its example.
-async fn only_error(answer: Answer, change: impl FnOnce(&mut RunConfig)) -> (String, String) {
+async fn only_error(answer: Answer, change: impl FnOnce(&mut Scenario)) -> (String, String) {
     let server = Server::start(vec![answer]).await;
-    let mut config = config(&server);
-    change(&mut config);
-    let requests = config.requests;
-    let report = run(config).await;
+    let mut scenario = scenario(&server);
+    change(&mut scenario);
+    let requests = scenario.requests;
+    let report = run(scenario).await;
     assert_eq!(report.errors.len(), 1, "{:?}", report.errors);
     let error = &report.errors[0];
     assert_eq!((Some(error.count), report.requests.succeeded), (requests, 0));
-    assert!(report.latency.end_to_end_ms.is_none(), "failed requests have no latency");
-    assert_eq!(Verdict::of(&report, false), Verdict::Failed);
-    assert_eq!(Verdict::of(&report, true), Verdict::Passed);
+    assert!(report.figure("e2e_p50_ms").is_none(), "failed requests have no latency");
+    assert_eq!(Verdict::of(&report, false, None), Verdict::Failed);
+    assert_eq!(Verdict::of(&report, true, None), Verdict::Passed);
     (error.kind.clone(), error.example.clone())
 }
 
@@ -64,23 +78,26 @@ fn lines(dir: &Path) -> Vec<Value> {
 #[tokio::test]
 async fn a_run_counts_tokens_by_usage_and_not_by_chunks() {
     let server = Server::start(vec![whole_stream()]).await;
-    let report = run(config(&server)).await;
+    let report = run(scenario(&server)).await;
     assert_eq!((report.requests.succeeded, report.requests.failed), (10, 0), "{:?}", report.errors);
     assert_eq!((report.tokens.output, report.tokens.prompt), (50, 200));
     assert_eq!(report.finish_reasons["length"], 10);
     assert_eq!(report.model, "first");
-    let count = |summary: Option<crate::report::Summary>| summary.map_or(0, |summary| summary.count);
-    assert_eq!(count(report.latency.ttft_ms), 10);
-    assert_eq!(count(report.latency.inter_token_ms), 40, "five tokens have four gaps");
-    assert_eq!(count(report.latency.inter_chunk_ms), 20, "three chunks have two gaps; a role is no chunk");
-    assert_eq!(Verdict::of(&report, false), Verdict::Passed);
+    assert_eq!(report.figure("ttft_count"), Some(10.0));
+    assert_eq!(report.figure("inter_token_count"), Some(40.0), "five tokens have four gaps");
+    assert_eq!(
+        report.figure("inter_chunk_count"),
+        Some(20.0),
+        "three chunks have two gaps; a role is no chunk"
+    );
+    assert_eq!(Verdict::of(&report, false, None), Verdict::Passed);
 }
 
 #[tokio::test]
 async fn records_keep_the_order_of_a_requests_life() {
     let dir = tempfile::tempdir().expect("a folder");
     let server = Server::start(vec![whole_stream()]).await;
-    let test = LoadTest { report_dir: Some(dir.path().join("new")), ..load_test(config(&server)) };
+    let test = LoadTest { report_dir: Some(dir.path().join("new")), ..load_test(scenario(&server)) };
     test.run(CancellationToken::new()).await.expect("a report").save(&dir.path().join("new")).expect("saved");
     let records = lines(&dir.path().join("new"));
     assert_eq!(records.len(), 10);
@@ -97,7 +114,7 @@ async fn records_keep_the_order_of_a_requests_life() {
     assert_eq!(indexes, (0..10).collect());
     let report = std::fs::read(dir.path().join("new/report.json")).expect("a report");
     let report: Value = serde_json::from_slice(&report).expect("json");
-    assert_eq!(report["schema"], 1);
+    assert_eq!(report["schema"], crate::report::SCHEMA);
 }
 
 #[tokio::test]
@@ -138,9 +155,9 @@ async fn an_error_event_is_an_error_kind_with_the_servers_message() {
 
 #[tokio::test]
 async fn a_server_that_stalls_runs_into_the_time_out() {
-    let brief = |config: &mut RunConfig| {
-        config.request_timeout_s = 0.05;
-        config.requests = Some(2);
+    let brief = |scenario: &mut Scenario| {
+        scenario.client.request_timeout_s = 0.05;
+        scenario.requests = Some(2);
     };
     assert_eq!(only_error(Answer::Silence, brief).await.0, "timeout");
     let stalled = Answer::Events(vec![role(), text("a")], End::Never);
@@ -151,7 +168,7 @@ async fn a_server_that_stalls_runs_into_the_time_out() {
 async fn an_end_mark_ends_a_stream_whose_body_stays_open() {
     let open = Answer::Events(vec![role(), text("a"), finish(), usage(1), done()], End::Never);
     let server = Server::start(vec![open]).await;
-    let report = run(RunConfig { requests: Some(1), ..config(&server) }).await;
+    let report = run(Scenario { requests: Some(1), ..scenario(&server) }).await;
     assert_eq!((report.requests.succeeded, report.tokens.output), (1, 1));
 }
 
@@ -160,7 +177,7 @@ async fn kinds_of_outcome_are_counted_apart() {
     let busy = Answer::Body(503, json!({"detail": "x"}));
     let cut = Answer::Events(vec![text("a")], End::Orderly);
     let server = Server::start(vec![whole_stream(), busy, cut, whole_stream(), whole_stream()]).await;
-    let report = run(config(&server)).await;
+    let report = run(scenario(&server)).await;
     assert_eq!((report.requests.succeeded, report.requests.failed), (6, 4));
     let mut errors: Vec<(&str, u64)> =
         report.errors.iter().map(|error| (error.kind.as_str(), error.count)).collect();
@@ -174,10 +191,11 @@ async fn whole_answers_have_an_end_but_no_first_token() {
     let whole = json!({"choices": [{"message": {"content": "hi there"}, "finish_reason": "stop"}],
         "usage": {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}});
     let server = Server::start(vec![Answer::Body(200, whole)]).await;
-    let report = run(RunConfig { stream: false, ..config(&server) }).await;
+    let report =
+        run(Scenario { answers: Answers { streamed: 0.0, ..Answers::default() }, ..scenario(&server) }).await;
     assert_eq!((report.requests.succeeded, report.tokens.output), (10, 20));
-    assert!(report.latency.ttft_ms.is_none() && report.latency.tpot_ms.is_none());
-    assert_eq!(report.latency.end_to_end_ms.expect("ends").count, 10);
+    assert!(report.figure("ttft_p50_ms").is_none() && report.figure("tpot_p50_ms").is_none());
+    assert_eq!(report.figure("e2e_count"), Some(10.0));
     let body = &server.bodies()[0];
     assert_eq!((&body["stream"], body.get("stream_options")), (&json!(false), None));
 }
@@ -185,7 +203,7 @@ async fn whole_answers_have_an_end_but_no_first_token() {
 #[tokio::test]
 async fn a_request_carries_what_was_asked_for_and_no_extension_unasked() {
     let server = Server::start(vec![whole_stream()]).await;
-    run(config(&server)).await;
+    run(scenario(&server)).await;
     let body = &server.bodies()[0];
     let mut fields: Vec<&str> = body.as_object().expect("object").keys().map(String::as_str).collect();
     fields.sort_unstable();
@@ -194,14 +212,17 @@ async fn a_request_carries_what_was_asked_for_and_no_extension_unasked() {
     assert_eq!(server.authorizations()[0], None);
 
     let server = Server::start(vec![whole_stream()]).await;
-    let config = RunConfig {
-        ignore_eos: true,
-        temperature: Some(0.0),
-        return_token_ids: true,
+    let scenario = Scenario {
+        answers: Answers {
+            ignore_eos: true,
+            temperature: Some(0.0),
+            return_token_ids: true,
+            ..Answers::default()
+        },
         model: Some("second".into()),
-        ..config(&server)
+        ..scenario(&server)
     };
-    let test = LoadTest { api_key: Some(ApiKey::from("secret".to_owned())), ..load_test(config) };
+    let test = LoadTest { api_key: Some(ApiKey::from("secret".to_owned())), ..load_test(scenario) };
     test.run(CancellationToken::new()).await.expect("a report");
     let body = &server.bodies()[0];
     assert_eq!(body["model"], "second");
@@ -213,7 +234,7 @@ async fn a_request_carries_what_was_asked_for_and_no_extension_unasked() {
 #[tokio::test]
 async fn warm_up_is_in_no_figure_and_has_prompts_of_its_own() {
     let server = Server::start(vec![whole_stream()]).await;
-    let report = run(RunConfig { warmup: 4, ..config(&server) }).await;
+    let report = run(Scenario { warmup: 4, ..scenario(&server) }).await;
     assert_eq!((report.requests.warmup, report.requests.succeeded, report.tokens.output), (4, 10, 50));
     let prompts: HashSet<String> = server.bodies().iter().map(|body| body["messages"].to_string()).collect();
     assert_eq!(prompts.len(), 14);
@@ -223,7 +244,7 @@ async fn warm_up_is_in_no_figure_and_has_prompts_of_its_own() {
 async fn prompts_have_the_length_that_the_targets_tokenizer_counts() {
     let three_a_word = |text: &str| 3 * text.split(' ').count();
     let server = Server::with_tokenizer(vec![whole_stream()], Some(three_a_word)).await;
-    let report = run(RunConfig { prompt_tokens: 300, ..config(&server) }).await;
+    let report = run(Scenario { prompts: prompts(300), ..scenario(&server) }).await;
     assert_eq!(report.prompt_basis, PromptBasis::Counted { sample_tokens: 300 });
     for body in server.bodies() {
         assert_eq!(three_a_word(body["messages"][0]["content"].as_str().expect("text")), 300);
@@ -233,7 +254,7 @@ async fn prompts_have_the_length_that_the_targets_tokenizer_counts() {
 #[tokio::test]
 async fn without_a_tokenizer_lengths_are_estimated_and_the_report_says_so() {
     let server = Server::start(vec![whole_stream()]).await;
-    let report = run(config(&server)).await;
+    let report = run(scenario(&server)).await;
     assert_eq!(report.prompt_basis, PromptBasis::Estimated);
     assert!(report.notes.iter().any(|note| note.contains("estimate")), "{:?}", report.notes);
 }
@@ -244,7 +265,7 @@ async fn a_file_of_prompts_is_sent_as_it_stands() {
     let path = dir.path().join("prompts.jsonl");
     std::fs::write(&path, "{\"prompt\": \"hello\", \"max_tokens\": 2}\n").expect("written");
     let server = Server::start(vec![whole_stream()]).await;
-    let report = run(RunConfig { prompt_file: Some(path), ..config(&server) }).await;
+    let report = run(Scenario { prompts: Prompts::File { path }, ..scenario(&server) }).await;
     assert_eq!(report.prompt_basis, PromptBasis::File { prompts: 1 });
     assert!(report.notes.iter().any(|note| note.contains("repeated")), "{:?}", report.notes);
     let body = &server.bodies()[0];
@@ -256,20 +277,20 @@ async fn a_file_of_prompts_is_sent_as_it_stands() {
 async fn an_interrupted_run_still_reports() {
     let server = Server::start(vec![whole_stream(), whole_stream(), whole_stream(), Answer::Silence]).await;
     let stop = CancellationToken::new();
-    let config = RunConfig { users: 1, ..config(&server) };
-    let running = tokio::spawn(load_test(config).run(stop.clone()));
+    let scenario = Scenario { arrivals: users(1), ..scenario(&server) };
+    let running = tokio::spawn(load_test(scenario).run(stop.clone()));
     server.has_been_asked(4).await;
     stop.cancel();
     let report = running.await.expect("no panic").expect("a report");
     assert!(report.interrupted);
     assert_eq!((report.requests.succeeded, report.requests.failed, report.requests.abandoned), (3, 0, 1));
-    assert_eq!(Verdict::of(&report, false), Verdict::Interrupted);
+    assert_eq!(Verdict::of(&report, false, None), Verdict::Interrupted);
 }
 
 #[tokio::test]
 async fn a_run_by_duration_ends_with_what_is_in_flight() {
     let server = Server::start(vec![whole_stream()]).await;
-    let report = run(RunConfig { requests: None, duration_s: Some(0.1), ..config(&server) }).await;
+    let report = run(Scenario { requests: None, duration_s: Some(0.1), ..scenario(&server) }).await;
     assert!(report.requests.succeeded > 0);
     assert_eq!((report.requests.failed, report.requests.abandoned), (0, 0));
     assert_eq!(
@@ -284,7 +305,9 @@ async fn a_server_that_is_not_there_is_said_before_the_run() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let target = format!("http://{}", listener.local_addr().expect("an address"));
     drop(listener);
-    let error = load_test(RunConfig { target, ..RunConfig::default() }).run(CancellationToken::new()).await;
+    let error = load_test(Scenario { target, requests: Some(1), ..Scenario::default() })
+        .run(CancellationToken::new())
+        .await;
     let error = error.expect_err("no server");
     assert!(matches!(error, Error::Unreachable { .. }), "{error}");
     assert!(error.to_string().contains("is the server up"), "{error}");
@@ -293,14 +316,24 @@ async fn a_server_that_is_not_there_is_said_before_the_run() {
 #[tokio::test]
 async fn a_server_that_goes_away_is_counted_as_no_connection() {
     let server = Server::start(vec![whole_stream()]).await;
-    let config =
-        RunConfig { target: server.address.clone(), requests: Some(2), users: 2, ..RunConfig::default() };
-    let target = Target::parse(&config.target).expect("an address");
-    let client = Client::new(&config, target, None).expect("a client");
+    let scenario = Scenario {
+        target: server.address.clone(),
+        requests: Some(2),
+        arrivals: users(2),
+        ..Scenario::default()
+    };
+    let target = Target::parse(&scenario.target).expect("an address");
+    let client = Client::new(&scenario, target, None).expect("a client");
     server.stop().await;
-    let prompts = Prompts::Synthetic(Synthetic::new(0, 8, 0));
-    let job = Job { index: 0, warmup: false, scheduled_us: 0, prompt: prompts.request(0) };
-    let failure = client.send(job, Clock::start()).await.failure.expect("no server");
+    let asked = Asked {
+        messages_json: bytes::Bytes::from_static(b"[]"),
+        max_tokens: 1,
+        stream: true,
+        prompt_tokens: 0,
+        more_turns: false,
+    };
+    let job = Job { index: 0, turn: 0, warmup: false, scheduled_us: 0, asked: &asked };
+    let failure = client.send(job, Clock::start()).await.record.failure.expect("no server");
     assert_eq!(failure.kind, FailureKind::Connect, "{}", failure.example);
 }
 
@@ -309,8 +342,8 @@ async fn times_are_those_of_text_and_not_of_roles_or_end_marks() {
     let events = [(0, role()), (60, text("a")), (40, text("b")), (50, finish()), (0, usage(2)), (0, done())];
     let server = Server::start(vec![Answer::Slow(events.to_vec())]).await;
     let dir = tempfile::tempdir().expect("a folder");
-    let config = RunConfig { requests: Some(2), ..config(&server) };
-    let test = LoadTest { report_dir: Some(dir.path().to_owned()), ..load_test(config) };
+    let scenario = Scenario { requests: Some(2), ..scenario(&server) };
+    let test = LoadTest { report_dir: Some(dir.path().to_owned()), ..load_test(scenario) };
     test.run(CancellationToken::new()).await.expect("a report");
     for record in lines(dir.path()) {
         let since_sent =

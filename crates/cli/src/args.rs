@@ -58,7 +58,10 @@ pub(crate) enum Command {
         subcommand,
         after_help = "Example:\n  tenk loadtest run --target http://127.0.0.1:8080 --users 8"
     )]
-    Loadtest(LoadtestCommand),
+    Loadtest(loadtest::Command),
+    /// Learn by measuring: a question, your prediction, a minute on this machine, the explanation
+    #[command(subcommand, after_help = "Example:\n  tenk lab run batching")]
+    Lab(loadtest::LabCommand),
 }
 
 /// Where settings come from.
@@ -337,7 +340,7 @@ Examples:
   tenk config show > tenk.toml
   TENK_SCHEDULER__MAX_NUM_SEQS=64 tenk config show
 
-Secrets are shown as ***.")]
+A secret that is set is shown as a comment, such as # api_key = \"***\".")]
     Show {
         #[command(flatten)]
         config: ConfigArgs,
@@ -354,14 +357,4 @@ Examples:
         #[command(flatten)]
         config: ConfigArgs,
     },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum LoadtestCommand {
-    /// A fixed number of users, each with one request in flight
-    #[command(after_help = "\
-Examples:
-  tenk loadtest run --target http://127.0.0.1:8080
-  tenk loadtest run --target http://127.0.0.1:8080 --users 32 --duration-s 30")]
-    Run(Box<loadtest::RunArgs>),
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, anyhow};
 use engine::{LoadOptions, LoadedModel};
@@ -70,7 +70,8 @@ pub(crate) fn load(
     let version = model_store::version_of(&model.path)?;
     let options = LoadOptions { name: served_name.to_owned(), version, config: config.engine.clone() };
     let loaded = LoadedModel::load(&model.path, options)
-        .with_context(|| format!("`{served_name}` cannot be served, choose another with --model"))?;
+        .with_context(|| format!("`{served_name}` cannot be served, choose another with --model"))?
+        .with_clock(unix_s);
     voice.say(&format!(
         "loaded {served_name} version {} in {:.1} s, context {} tokens",
         loaded.version(),
@@ -78,6 +79,11 @@ pub(crate) fn load(
         loaded.max_model_len()
     ));
     Ok(Arc::new(loaded))
+}
+
+/// Seconds since 1970.
+fn unix_s() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs() as i64)
 }
 
 /// Bytes for people.

@@ -19,7 +19,7 @@ use candle_core::quantized::gguf_file;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Serde, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Value};
-use protocol::Message;
+use protocol::{Content, Message, ToolCall};
 
 use crate::tokenizer::Tokenizer;
 
@@ -33,6 +33,9 @@ pub const CHATML: &str = "{% for message in messages %}\
     {% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
 
 const NAME: &str = "chat_template";
+
+/// The most spaces a level of `tojson`; templates ask for 2 or 4.
+const INDENT_MAX: usize = 16;
 
 /// What the request's own fields say, and the tokenizer; `chat_template_kwargs` may not say it otherwise.
 const RESERVED: [&str; 5] = ["messages", "add_generation_prompt", "bos_token", "eos_token", "documents"];
@@ -52,7 +55,10 @@ pub enum TemplateError {
     /// The template isn't valid.
     #[error("the chat template cannot be parsed: {0}")]
     Syntax(String),
-    /// The template failed by mistake.
+    /// The template failed on this conversation, but does not on a plain one.
+    #[error("the chat template cannot take what was sent: {0}")]
+    Unfit(String),
+    /// The template fails on a plain conversation, too.
     #[error("the chat template failed: {0}")]
     Broken(String),
     /// The file that should hold the template doesn't.
@@ -68,7 +74,7 @@ pub enum TemplateError {
 impl TemplateError {
     /// Whether another conversation would do, so that the client should hear the message (400, not 500).
     pub fn is_client_fault(&self) -> bool {
-        matches!(self, Self::Raised(_) | Self::Reserved(_) | Self::OutOfFuel)
+        matches!(self, Self::Raised(_) | Self::Reserved(_) | Self::OutOfFuel | Self::Unfit(_))
     }
 }
 
@@ -86,7 +92,7 @@ impl ChatTemplate {
     /// Parses `source`; `bos` and `eos` become its `bos_token` and `eos_token`.
     ///
     /// `strftime_now` stays undefined, and templates that ask for it use their built-in date, unless
-    /// [`Self::with_date`] sets one.
+    /// [`Self::with_date`] or [`Self::with_clock`] sets one.
     pub fn new(source: &str, bos: Option<&str>, eos: Option<&str>) -> Result<Self, TemplateError> {
         let mut environment = Environment::new();
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
@@ -160,13 +166,17 @@ impl ChatTemplate {
     }
 
     /// Defines `strftime_now`, which gives the date and time of `unix_s` (seconds since 1970, UTC) in every rendering.
-    ///
-    /// The time is a value, since only a process's rim reads clocks; one that stands still also keeps the prompts'
-    /// common beginning the same, and so cached.
     #[must_use]
-    pub fn with_date(mut self, unix_s: i64) -> Self {
+    pub fn with_date(self, unix_s: i64) -> Self {
+        self.with_clock(move || unix_s)
+    }
+
+    /// Defines `strftime_now`, which gives the date and time that `clock` (seconds since 1970, UTC) says when it is
+    /// called. The clock is passed in, since only a process's rim reads one.
+    #[must_use]
+    pub fn with_clock(mut self, clock: impl Fn() -> i64 + Send + Sync + 'static) -> Self {
         self.environment.add_function("strftime_now", move |format: &str| {
-            date::strftime(unix_s, format).map_err(|directive| {
+            date::strftime(clock(), format).map_err(|directive| {
                 Error::new(ErrorKind::InvalidOperation, format!("strftime_now does not know %{directive}"))
             })
         });
@@ -191,6 +201,27 @@ impl ChatTemplate {
         if let Some(name) = kwargs.keys().find(is_reserved) {
             return Err(TemplateError::Reserved(name.clone()));
         }
+        self.fill_in(messages, add_generation_prompt, kwargs).map_err(|error| match error {
+            TemplateError::Broken(reason) if self.takes_plain_text() => TemplateError::Unfit(reason),
+            error => error,
+        })
+    }
+
+    /// Whether the template is sound as far as can be told, so that what it fails on is what was sent.
+    fn takes_plain_text(&self) -> bool {
+        let content = Some(Content::Text("Hello".to_owned()));
+        let message =
+            Message { role: "user".to_owned(), content, name: None, tool_calls: None, tool_call_id: None };
+        let filled = self.fill_in(&[message], true, &serde_json::Map::new());
+        matches!(filled, Ok(_) | Err(TemplateError::Raised(_)))
+    }
+
+    fn fill_in(
+        &self,
+        messages: &[Message],
+        add_generation_prompt: bool,
+        kwargs: &serde_json::Map<String, serde_json::Value>,
+    ) -> Result<String, TemplateError> {
         // As transformers does, so that a template may ask `tools is not none`.
         let absent = ["tools", "documents"].map(|name| (name, Value::from(())));
         let mut context: BTreeMap<&str, Value> = absent.into_iter().collect();
@@ -245,14 +276,14 @@ fn seen_by_template(message: &Message) -> Value {
     let name = message.name.as_ref().map(|name| ("name", Value::from(name.as_str())));
     let call_id = message.tool_call_id.as_ref().map(|id| ("tool_call_id", Value::from(id.as_str())));
     let calls =
-        message.tool_calls.as_ref().map(|calls| ("tool_calls", Value::from(Serde(parsed_calls(calls)))));
+        message.tool_calls.as_deref().map(|calls| ("tool_calls", Value::from(Serde(parsed_calls(calls)))));
     fields.extend([name, call_id, calls].into_iter().flatten());
     Value::from_pairs(fields)
 }
 
 /// OpenAI sends a call's arguments as JSON in a string; templates expect what it says.
-fn parsed_calls(calls: &serde_json::Value) -> serde_json::Value {
-    let mut calls = calls.clone();
+fn parsed_calls(calls: &[ToolCall]) -> serde_json::Value {
+    let mut calls = serde_json::json!(calls);
     for call in calls.as_array_mut().into_iter().flatten() {
         let Some(arguments) = call.pointer_mut("/function/arguments") else { continue };
         let parsed = arguments.as_str().and_then(|text| serde_json::from_str::<serde_json::Value>(text).ok());
@@ -283,6 +314,10 @@ fn to_json(value: &Value, options: Kwargs) -> Result<String, Error> {
     let indent = options.get::<Option<usize>>("indent")?;
     let ascii = options.get::<Option<bool>>("ensure_ascii")?;
     options.assert_all_used()?;
+    if indent.is_some_and(|indent| indent > INDENT_MAX) {
+        let message = format!("tojson indents by at most {INDENT_MAX}");
+        return Err(Error::new(ErrorKind::InvalidOperation, message));
+    }
     python_json::to_string(value, indent, ascii.unwrap_or(false))
         .map_err(|error| Error::new(ErrorKind::BadSerialization, "tojson failed").with_source(error))
 }

@@ -76,10 +76,69 @@ impl DeviceKind {
             Self::Cpu => Ok(Device::Cpu),
             Self::Auto => Ok(Device::cuda_if_available(0)?),
             Self::Cuda => Device::new_cuda(0).map_err(|error| {
+                // candle adds a backtrace on further lines where the environment asks for one.
+                let reason = error.to_string();
+                let reason = reason.lines().next().unwrap_or_default();
+                let remedy = if cfg!(feature = "cuda") {
+                    "check the driver with `nvidia-smi`"
+                } else {
+                    "this build has no CUDA, so build with `--features cuda`"
+                };
                 EngineError::Config(format!(
-                    "no CUDA device can be used ({error}); set `engine.device` to \"cpu\""
+                    "`engine.device` is \"cuda\", but no CUDA device can be used ({reason}); {remedy}, or set it to \
+                     \"cpu\" or \"auto\""
                 ))
             }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_sound_and_these() {
+        let config = Config::default();
+        config.validate().expect("sound");
+        assert_eq!(config, serde_json::from_str("{}").expect("every field has a default"));
+        assert_eq!(
+            serde_json::to_value(&config).expect("serializes"),
+            serde_json::json!({ "device": "auto", "kv_cache_tokens": 16_384, "kv_dtype": "f16", "max_model_len": null })
+        );
+    }
+
+    #[test]
+    fn a_bound_that_cannot_work_is_refused_by_its_key() {
+        for (config, key) in [
+            (Config { kv_cache_tokens: 15, ..Config::default() }, "engine.kv_cache_tokens"),
+            (Config { kv_cache_tokens: (1 << 28) + 1, ..Config::default() }, "engine.kv_cache_tokens"),
+            (Config { max_model_len: Some(1), ..Config::default() }, "engine.max_model_len"),
+            (Config { max_model_len: Some(16_385), ..Config::default() }, "engine.max_model_len"),
+        ] {
+            let error = config.validate().expect_err(key).to_string();
+            assert!(error.contains(key) && error.contains("must be between"), "{error}");
+        }
+        assert!(serde_json::from_str::<Config>(r#"{ "kv_cache_token": 64 }"#).is_err(), "a misspelt key");
+    }
+
+    #[test]
+    fn the_longest_request_is_bounded_by_the_wish_the_context_and_the_cache() {
+        let config = |max_model_len| Config { max_model_len, kv_cache_tokens: 1000, ..Config::default() };
+        assert_eq!(config(None).max_model_len(800), 800);
+        assert_eq!(config(None).max_model_len(4000), 1000);
+        assert_eq!(config(Some(500)).max_model_len(4000), 500);
+        assert_eq!(config(Some(500)).max_model_len(300), 300);
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    #[test]
+    fn asking_for_cuda_in_a_build_without_it_says_what_to_do() {
+        let error = DeviceKind::Cuda.open().expect_err("there is none").to_string();
+        for part in ["`engine.device`", "--features cuda", "\"cpu\""] {
+            assert!(error.contains(part), "{error}");
+        }
+        assert!(!error.contains('\n'), "one line: {error}");
+        assert!(DeviceKind::Auto.open().expect("falls back").is_cpu());
     }
 }

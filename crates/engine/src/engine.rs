@@ -43,6 +43,11 @@ pub struct StepReport<'a> {
     pub num_tokens: usize,
     /// Sequences computed.
     pub num_sequences: usize,
+    /// Tokens of prompts that came to be in the cache, computed or found there; those computed anew after a
+    /// preemption do not count again.
+    pub num_prompt_tokens: usize,
+    /// Tokens generated, whether anybody reads them or not.
+    pub num_generated_tokens: usize,
     /// From planning to the last event sent.
     pub duration: Duration,
     /// After the step.

@@ -17,7 +17,7 @@ pub struct Inspection {
     pub format: &'static str,
     /// The family.
     pub architecture: &'static str,
-    /// Numbers in all weights.
+    /// Numbers in all weights, biases and norms, counted in the file.
     pub parameters: usize,
     /// The type of most of them, in the file.
     pub quantization: String,
@@ -47,8 +47,7 @@ pub struct Inspection {
 pub fn inspect(path: &Path) -> Result<Inspection, EngineError> {
     let weights = Weights::open(path)?;
     let config = weights.config()?;
-    let tied = !weights.contains("lm_head.weight");
-    let parameters = config.num_parameters(tied);
+    let parameters = weights.num_parameters(&config);
     let chat_template = match weights.gguf() {
         Some(content) => {
             let tokenizer = Tokenizer::from_gguf(&content.metadata)?;

@@ -76,6 +76,12 @@ impl LoadedModel {
         })
     }
 
+    /// With a chat template that knows the date: `clock` says the seconds since 1970 whenever a prompt is made.
+    #[must_use]
+    pub fn with_clock(self, clock: fn() -> i64) -> Self {
+        Self { chat_template: self.chat_template.with_clock(clock), ..self }
+    }
+
     /// A model that answers with made-up words, in the time that a device would take by its profile.
     pub fn simulated(profile: Profile, options: LoadOptions) -> Result<Self, EngineError> {
         let LoadOptions { name, version, config } = options;
@@ -195,7 +201,8 @@ impl LoadedModel {
 fn shape_of(name: &str, transformer: &Transformer, kv_dtype: KvDtype) -> profile::Model {
     let config = transformer.config();
     let head = config.vocab_size * config.hidden_size;
-    let body = config.num_parameters(true) - head;
+    let attention = 2 * config.hidden_size * config.head_dim * (config.num_heads + config.num_kv_heads);
+    let body = config.num_layers * (attention + 3 * config.hidden_size * config.intermediate_size);
     profile::Model {
         name: format!("{name}, f32"),
         body_parameters: body as u64,

@@ -1,6 +1,6 @@
 //! What goes into the engine's thread and what comes out.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use protocol::FinishReason;
 
@@ -51,6 +51,8 @@ pub struct TokenEvent {
     pub text: String,
     /// If log-likelihoods were asked for.
     pub score: Option<TokenScore>,
+    /// When it was.
+    pub at: Instant,
 }
 
 /// A token's log-likelihood under the model, before temperature and penalties.
@@ -89,6 +91,8 @@ pub struct Ended {
     pub completion_tokens: usize,
     /// Where the time went.
     pub timings: Timings,
+    /// When it did.
+    pub at: Instant,
 }
 
 /// Parts of a request's time in the engine.
@@ -105,9 +109,12 @@ pub struct Timings {
 /// Why an answer cannot be completed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
-    /// The engine broke down in a step that this request was part of; it takes no more.
+    /// The engine broke down in a step that this request was part of, and perhaps because of it.
     #[error("the engine failed")]
     Engine,
+    /// The engine broke down, or had before, in a step that this request had no part in.
+    #[error("the engine has stopped")]
+    Stopped,
     /// The model gave numbers that are none.
     #[error("the model's output is not a number")]
     NotANumber,

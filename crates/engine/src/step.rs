@@ -40,6 +40,8 @@ struct Active {
     stop: StopMatcher,
     prompt_scores: Vec<TokenScore>,
     last_token: u32,
+    /// Tokens of the prompt that were in the cache at some time.
+    num_prefilled: usize,
     num_generated: usize,
     cached_tokens: usize,
     submitted: Instant,
@@ -54,6 +56,8 @@ pub(crate) struct StepLoop {
     tokenizer: Arc<Tokenizer>,
     inbox: mpsc::Receiver<Submission>,
     active: HashMap<SequenceId, Active>,
+    /// Who is part of the step under way, or was of the last.
+    in_step: Vec<SequenceId>,
     scratch: Scratch,
     next_id: u64,
     shared: Arc<Shared>,
@@ -69,8 +73,8 @@ impl StepLoop {
         shared: Arc<Shared>,
         observer: Observer,
     ) -> Self {
-        let (active, scratch) = (HashMap::new(), Scratch::default());
-        Self { scheduler, backend, tokenizer, inbox, active, scratch, next_id: 0, shared, observer }
+        let (active, in_step, scratch) = (HashMap::new(), Vec::new(), Scratch::default());
+        Self { scheduler, backend, tokenizer, inbox, active, in_step, scratch, next_id: 0, shared, observer }
     }
 
     /// Runs until every handle is gone and every request has ended. A panic or an error in a step ends the engine:
@@ -123,6 +127,7 @@ impl StepLoop {
             stop: StopMatcher::new(request.stop.clone()),
             prompt_scores: Vec::new(),
             last_token: 0,
+            num_prefilled: 0,
             num_generated: 0,
             cached_tokens: 0,
             submitted: at,
@@ -137,8 +142,10 @@ impl StepLoop {
 
     fn step(&mut self) -> Result<(), EngineError> {
         let started = Instant::now();
+        self.in_step.clear();
         self.drop_cancelled();
         let plan = self.scheduler.schedule();
+        self.in_step.extend(plan.sequences.iter().map(|run| run.id));
         if plan.is_empty() {
             assert!(self.active.is_empty(), "with requests there is always something to compute");
             self.shared.publish(self.scheduler.stats());
@@ -153,6 +160,7 @@ impl StepLoop {
         let tokens: Vec<(SequenceId, u32)> =
             sampled.iter().map(|(id, sampled)| (*id, sampled.token)).collect();
         self.scheduler.commit(plan.step, &tokens);
+        let num_prompt_tokens = plan.sequences.iter().map(|run| self.count_prefilled(run)).sum();
         let ended: Vec<_> =
             sampled.into_iter().filter_map(|(id, sampled)| self.deliver(id, sampled)).collect();
         let stats = self.scheduler.stats();
@@ -165,6 +173,8 @@ impl StepLoop {
             plan: &plan,
             num_tokens: plan.num_tokens(),
             num_sequences: plan.sequences.len(),
+            num_prompt_tokens,
+            num_generated_tokens: tokens.len(),
             duration: started.elapsed(),
             stats,
             pace: self.backend.pace(),
@@ -215,6 +225,14 @@ impl StepLoop {
         sampled
     }
 
+    /// Tokens of a prompt that are in the cache for the first time.
+    fn count_prefilled(&mut self, run: &ScheduledSequence) -> usize {
+        let Some(active) = self.active.get_mut(&run.id) else { return 0 };
+        let before = active.num_prefilled;
+        active.num_prefilled = before.max(run.end().min(active.request.prompt.len()));
+        active.num_prefilled - before
+    }
+
     /// Tells a request about its token. If that was the last, gives up its blocks and its place, and returns what is
     /// to be told.
     fn deliver(&mut self, id: SequenceId, sampled: Sampled) -> Option<(mpsc::Sender<Event>, Ended)> {
@@ -228,11 +246,12 @@ impl StepLoop {
     fn fail(mut self, reason: &str) {
         tracing::error!(reason, requests = self.active.len(), "the engine failed and takes no more requests");
         self.shared.fail();
-        for (_, active) in self.active.drain() {
-            let _ = active.events.try_send(Event::Failed(Failure::Engine));
+        for (id, active) in self.active.drain() {
+            let failure = if self.in_step.contains(&id) { Failure::Engine } else { Failure::Stopped };
+            let _ = active.events.try_send(Event::Failed(failure));
         }
         while let Some(submission) = self.inbox.blocking_recv() {
-            let _ = submission.events.try_send(Event::Failed(Failure::Engine));
+            let _ = submission.events.try_send(Event::Failed(Failure::Stopped));
         }
     }
 }
@@ -271,7 +290,8 @@ impl Active {
 
     fn take_token(&mut self, sampled: Sampled, tokenizer: &Tokenizer) -> Option<Ended> {
         let Sampled { token, logprobs } = sampled;
-        self.first_token.get_or_insert_with(Instant::now);
+        let at = Instant::now();
+        self.first_token.get_or_insert(at);
         self.last_token = token;
         self.num_generated += 1;
         self.history.push(token);
@@ -279,17 +299,17 @@ impl Active {
         let text = if end_of_generation { String::new() } else { self.detokenizer.push(tokenizer, token) };
         let output = self.stop.push(&text);
         let score = logprobs.map(|scored| TokenScore::new(token, scored));
-        let _ = self.events.try_send(Event::Token(TokenEvent { token, text: output.text, score }));
+        let _ = self.events.try_send(Event::Token(TokenEvent { token, text: output.text, score, at }));
         if output.stopped.is_some() {
-            return Some(self.ended(FinishReason::Stop, String::new()));
+            return Some(self.ended(FinishReason::Stop, String::new(), at));
         }
         if end_of_generation {
             let rest = self.rest();
-            return Some(self.ended(FinishReason::Stop, rest));
+            return Some(self.ended(FinishReason::Stop, rest, at));
         }
         (self.num_generated >= self.request.max_tokens).then(|| {
             let rest = self.rest();
-            self.ended(FinishReason::Length, rest)
+            self.ended(FinishReason::Length, rest, at)
         })
     }
 
@@ -300,10 +320,9 @@ impl Active {
         if output.stopped.is_some() { output.text } else { output.text + &self.stop.finish() }
     }
 
-    fn ended(&self, reason: FinishReason, text: String) -> Ended {
-        let now = Instant::now();
-        let scheduled = self.scheduled.unwrap_or(now);
-        let first_token = self.first_token.unwrap_or(now);
+    fn ended(&self, reason: FinishReason, text: String, at: Instant) -> Ended {
+        let scheduled = self.scheduled.unwrap_or(at);
+        let first_token = self.first_token.unwrap_or(at);
         Ended {
             reason,
             text,
@@ -313,8 +332,9 @@ impl Active {
             timings: Timings {
                 queued: scheduled.saturating_duration_since(self.submitted),
                 prefill: first_token.saturating_duration_since(scheduled),
-                decode: now.saturating_duration_since(first_token),
+                decode: at.saturating_duration_since(first_token),
             },
+            at,
         }
     }
 }

@@ -4,17 +4,18 @@
 
 #![expect(clippy::expect_used, reason = "a test that cannot be set up has failed")]
 
+mod support;
+
 use std::fs::File;
 use std::io::BufReader;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use candle_core::quantized::{GgmlDType, gguf_file};
 use candle_core::{Device, Tensor};
 use candle_transformers::models::quantized_llama::ModelWeights;
-use engine::model::{Batch, BatchSequence};
-use engine::ops::KvDtype;
-use engine::{Backend, Config, DeviceKind, LoadOptions, LoadedModel};
+use engine::LoadedModel;
+
+use support::{BLOCK_SIZE, distance, lead, load, teacher_forced};
 
 const PROMPT_TOKENS: usize = 64;
 
@@ -37,34 +38,12 @@ fn prompts(model: &LoadedModel, count: usize) -> Vec<Vec<u32>> {
     ids.chunks_exact(PROMPT_TOKENS).take(count).map(<[u32]>::to_vec).collect()
 }
 
-fn teacher_forced(prompt: &[u32], block_size: usize) -> Batch {
-    let len = prompt.len();
-    let sequence = BatchSequence {
-        row: 0,
-        len,
-        start: 0,
-        block_table: (0..len.div_ceil(block_size) as u32).collect(),
-        num_logits: len,
-    };
-    Batch {
-        tokens: prompt.to_vec(),
-        positions: (0..len as u32).collect(),
-        slots: (0..len as u32).collect(),
-        sequences: vec![sequence],
-        logit_rows: (0..len as u32).collect(),
-        block_size,
-    }
-}
-
 #[test]
 fn logits_are_those_of_an_independent_implementation() {
     let count = std::env::var("TENK_ORACLE_PROMPTS").map_or(2, |count| count.parse().expect("a number"));
     let path = real_model();
-    let config =
-        Config { device: DeviceKind::Cpu, kv_cache_tokens: 128, kv_dtype: KvDtype::F32, max_model_len: None };
-    let options = LoadOptions { name: "m".into(), version: "v".into(), config };
-    let model = Arc::new(LoadedModel::load(&path, options).expect("loads"));
-    let mut backend: Box<dyn Backend> = model.backend(16).expect("fits");
+    let model = load(&path).expect("loads");
+    let mut backend = model.backend(BLOCK_SIZE).expect("fits");
 
     let folder = tempfile::tempdir().expect("a folder");
     let whole = folder.path().join("f32.gguf");
@@ -82,7 +61,7 @@ fn logits_are_those_of_an_independent_implementation() {
 
     let (mut compared, mut worst) = (0, 0.0_f32);
     for prompt in prompts(&model, count) {
-        let mut ours = backend.forward(&teacher_forced(&prompt, 16)).expect("computes");
+        let mut ours = backend.forward(&teacher_forced(&prompt)).expect("computes");
         for (position, ours) in ours.rows().enumerate() {
             let token = Tensor::new(&[prompt[position]], &Device::Cpu)
                 .and_then(|token| token.unsqueeze(0))
@@ -91,9 +70,7 @@ fn logits_are_those_of_an_independent_implementation() {
                 .forward(&token, position)
                 .and_then(|row| row.flatten_all()?.to_vec1::<f32>())
                 .expect("computes");
-            assert_eq!(ours.len(), theirs.len());
-            worst =
-                ours.iter().zip(&theirs).map(|(ours, theirs)| (ours - theirs).abs()).fold(worst, f32::max);
+            worst = worst.max(distance(ours, &theirs));
             let (best, gap) = lead(&theirs);
             if gap > 0.05 {
                 assert_eq!(lead(ours).0, best, "the same likeliest token at position {position}");
@@ -104,13 +81,4 @@ fn logits_are_those_of_an_independent_implementation() {
     assert_eq!(compared, count * PROMPT_TOKENS);
     println!("{compared} positions, largest difference {worst:.2e}");
     assert!(worst < 1e-3, "logits differ by {worst}");
-}
-
-/// The likeliest token and its lead over the next.
-fn lead(logits: &[f32]) -> (usize, f32) {
-    let mut order: Vec<usize> = (0..logits.len()).collect();
-    order.select_nth_unstable_by(1, |left, right| logits[*right].total_cmp(&logits[*left]));
-    let (first, second) =
-        if logits[order[0]] >= logits[order[1]] { (order[0], order[1]) } else { (order[1], order[0]) };
-    (first, logits[first] - logits[second])
 }

@@ -1,6 +1,6 @@
 //! What travels through the inner layers: a parsed request one way, an answer the other.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -95,6 +95,8 @@ pub(crate) struct Trail {
     answered_by: Mutex<AnsweredBy>,
     cache: AtomicU8,
     waited_ns: AtomicU64,
+    /// The status that a stream's error would have had before its first byte; 0 for none.
+    broken: AtomicU16,
 }
 
 #[derive(Debug, Default)]
@@ -133,6 +135,7 @@ impl Trail {
             answered_by: Mutex::default(),
             cache: AtomicU8::new(CacheMark::Bypass as u8),
             waited_ns: AtomicU64::new(0),
+            broken: AtomicU16::new(0),
         }
     }
 
@@ -159,6 +162,16 @@ impl Trail {
 
     pub(crate) fn cache(&self) -> CacheMark {
         CacheMark::ALL[usize::from(self.cache.load(Ordering::Relaxed))]
+    }
+
+    /// Notes that the answer broke off after its first byte, when its status had gone out already.
+    pub(crate) fn break_off(&self, status: u16) {
+        self.broken.store(status, Ordering::Relaxed);
+    }
+
+    /// How it broke off, if it did.
+    pub(crate) fn broken(&self) -> Option<u16> {
+        Some(self.broken.load(Ordering::Relaxed)).filter(|status| *status != 0)
     }
 
     /// Adds time that a worker, the queue or another request took, and the gateway did not.

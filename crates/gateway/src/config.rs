@@ -1,11 +1,12 @@
 //! The gateway's settings.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
 /// Where the gateway listens, whom it serves and whom it asks.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Address and port; port 0 takes a free one.
@@ -37,13 +38,17 @@ pub struct Config {
     pub queue_timeout_ms: u64,
     /// How long a worker may take to connect.
     pub connect_timeout_ms: u64,
-    /// How long a worker may take to its first byte.
+    /// How long a request may take to its answer's first byte, the wait in line and all attempts included; an answer
+    /// that is not streamed comes as a whole.
     pub first_byte_timeout_s: u64,
     /// How long a stream may be silent.
     pub idle_timeout_s: u64,
     /// The most attempts for one request, the first included.
     pub attempts_max: usize,
-    /// How long streams may go on after a signal to stop.
+    /// How long it goes on taking requests after a signal to stop, unready, so that whoever balances in front of it
+    /// can send them elsewhere. Answers then ask clients to close their connections.
+    pub drain_delay_ms: u64,
+    /// How long streams may go on after that.
     pub drain_timeout_s: u64,
 }
 
@@ -55,6 +60,9 @@ pub struct KeyConfig {
     pub tenant: String,
     /// SHA-256 of the key, 64 hexadecimal digits; `tenk key new` prints it.
     pub sha256: String,
+    /// The least `priority` that its requests may ask for; what is lower goes first, and may push others back.
+    #[serde(default)]
+    pub priority_min: i32,
 }
 
 impl Default for Config {
@@ -76,8 +84,22 @@ impl Default for Config {
             first_byte_timeout_s: 600,
             idle_timeout_s: 120,
             attempts_max: 4,
+            drain_delay_ms: 1_000,
             drain_timeout_s: 30,
         }
+    }
+}
+
+/// Secrets do not show.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("listen", &self.listen)
+            .field("workers", &self.workers)
+            .field("worker_api_key", &self.worker_api_key.as_ref().map(|_| "***"))
+            .field("keys", &self.keys)
+            .field("salt_secret", &self.salt_secret.as_ref().map(|_| "***"))
+            .finish_non_exhaustive()
     }
 }
 
@@ -145,6 +167,7 @@ impl Config {
             ("first_byte_timeout_s", self.first_byte_timeout_s as usize, 1, 86_400),
             ("idle_timeout_s", self.idle_timeout_s as usize, 1, 86_400),
             ("attempts_max", self.attempts_max, 1, 16),
+            ("drain_delay_ms", self.drain_delay_ms as usize, 0, 600_000),
             ("drain_timeout_s", self.drain_timeout_s as usize, 0, 3600),
         ];
         match bounds.into_iter().find(|(_, value, min, max)| value < min || value > max) {
@@ -180,10 +203,19 @@ mod tests {
             "first_byte_timeout_s": 600,
             "idle_timeout_s": 120,
             "attempts_max": 4,
+            "drain_delay_ms": 1_000,
             "drain_timeout_s": 30,
         });
         assert_eq!(shown, expected);
         assert_eq!(serde_json::from_str::<Config>("{}").expect("all have defaults"), config);
+    }
+
+    #[test]
+    fn secrets_do_not_show() {
+        let secret = || Some("a secret of some length".to_owned());
+        let shown =
+            format!("{:?}", Config { salt_secret: secret(), worker_api_key: secret(), ..Config::default() });
+        assert!(!shown.contains("a secret") && shown.contains("***"), "{shown}");
     }
 
     #[test]

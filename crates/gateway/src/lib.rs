@@ -4,8 +4,8 @@
 //! HTTP API, so that any server of it can stand where ours does. The gateway must not know tensors or tokens.
 
 mod call;
+mod client;
 mod config;
-mod connections;
 mod error;
 mod layers;
 mod parse;

@@ -1,5 +1,6 @@
 //! From a body to a call, parsed once; and from a call to what a worker gets, touched only where it must be.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -39,6 +40,14 @@ pub(crate) fn parse(parts: Parts<'_>, body: Bytes) -> Result<Call, ApiError> {
         None | Some(Value::Null) => false,
         Some(_) => return Err(ApiError::invalid("stream", "`stream` must be true or false")),
     };
+    if let Some(priority) = fields.get("priority").and_then(Value::as_i64)
+        && priority < i64::from(parts.tenant.priority_min)
+    {
+        let least = parts.tenant.priority_min;
+        let message =
+            format!("`priority` is {priority}, but this key may ask for {least} and above; lower goes first");
+        return Err(ApiError::invalid("priority", message));
+    }
     Ok(Call {
         endpoint: parts.endpoint,
         request_id: parts.request_id,
@@ -87,8 +96,8 @@ fn for_worker(body: &Bytes, fields: &Map<String, Value>, stream: bool, salt: &st
         if !salt.is_empty() {
             fields.insert("cache_salt".into(), salt.into());
         }
-        if asks_usage && let Some(options) = fields.get_mut("stream_options") {
-            options["include_usage"] = true.into();
+        if asks_usage {
+            fields.entry("stream_options").or_insert(Value::Null)["include_usage"] = true.into();
         }
         return Value::Object(fields).to_string().into();
     }
@@ -137,10 +146,20 @@ fn sticky_of(headers: &HeaderMap, fields: &Map<String, Value>) -> StickyKey {
         let messages = fields.get("messages").and_then(Value::as_array)?;
         let message =
             messages.iter().find(|message| role.contains(&message["role"].as_str().unwrap_or("")))?;
-        message["content"].as_str()
+        as_text(&message["content"])
     };
-    let prompt = fields.get("prompt").and_then(Value::as_str);
-    StickyKey::from_parts(session, user, text_of(&["system", "developer"]), text_of(&["user"]).or(prompt))
+    let prompt = || fields.get("prompt").and_then(as_text);
+    let (system, first) = (text_of(&["system", "developer"]), text_of(&["user"]).or_else(prompt));
+    StickyKey::from_parts(session, user, system.as_deref(), first.as_deref())
+}
+
+/// A text as it is, and anything else, such as content in parts or a prompt in token ids, as JSON.
+fn as_text(value: &Value) -> Option<Cow<'_, str>> {
+    match value {
+        Value::String(text) => Some(Cow::Borrowed(text)),
+        Value::Null => None,
+        other => Some(Cow::Owned(other.to_string())),
+    }
 }
 
 #[cfg(test)]
@@ -151,7 +170,7 @@ mod tests {
         let parts = Parts {
             endpoint: Endpoint::Chat,
             headers: &HeaderMap::new(),
-            tenant: Tenant { name: Arc::from("t"), salt: Arc::from(salt) },
+            tenant: Tenant { name: Arc::from("t"), salt: Arc::from(salt), ..Tenant::nobody() },
             request_id: Arc::from("r"),
             trail: Arc::new(Trail::new(std::time::Instant::now())),
         };
@@ -188,6 +207,7 @@ mod tests {
     fn streams_are_always_asked_for_token_counts() {
         for (body, wanted) in [
             (r#"{"model":"m","stream":true}"#, false),
+            (r#"{"model":"m","stream":true,"cache_salt":"mine"}"#, false),
             (r#"{"model":"m","stream":true,"stream_options":null}"#, false),
             (r#"{"model":"m","stream":true,"stream_options":{"include_usage":false,"x":1}}"#, false),
             (r#"{"model":"m","stream":true,"stream_options":{"include_usage":true}}"#, true),
@@ -196,6 +216,43 @@ mod tests {
             assert_eq!(call(body, "").expect("parses").include_usage, wanted);
         }
         assert_eq!(sent(r#"{"model":"m"}"#, "").get("stream_options"), None);
+    }
+
+    #[test]
+    fn conversations_are_told_apart_whatever_form_their_content_has() {
+        let key = |content: &str| {
+            let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":{content}}}]}}"#);
+            call(&body, "").expect("parses").sticky
+        };
+        let parts = |text: &str| key(&format!(r#"[{{"type":"text","text":"{text}"}}]"#));
+        assert_eq!(parts("a"), parts("a"));
+        assert_ne!(parts("a"), parts("b"));
+        assert_ne!(key("\"a\""), key("\"b\""));
+        let prompt =
+            |prompt: &str| call(&format!(r#"{{"model":"m","prompt":{prompt}}}"#), "").expect("parses").sticky;
+        assert_ne!(prompt("[1,2]"), prompt("[1,3]"));
+    }
+
+    #[test]
+    fn only_a_key_that_may_do_so_goes_before_others() {
+        let asked = |priority_min, priority: &str| {
+            let tenant = Tenant { priority_min, ..Tenant::nobody() };
+            let parts = Parts {
+                endpoint: Endpoint::Chat,
+                headers: &HeaderMap::new(),
+                tenant,
+                request_id: Arc::from("r"),
+                trail: Arc::new(Trail::new(std::time::Instant::now())),
+            };
+            parse(parts, Bytes::from(format!(r#"{{"model":"m","priority":{priority}}}"#))).map(drop)
+        };
+        asked(0, "0").expect("everyone's");
+        asked(0, "5").expect("later than others");
+        asked(-5, "-5").expect("allowed");
+        let error = asked(-5, "-6").expect_err("not allowed");
+        assert_eq!(error.param.as_deref(), Some("priority"));
+        assert!(error.message.contains("-6") && error.message.contains("-5"), "{}", error.message);
+        assert!(asked(0, "-9223372036854775808").is_err());
     }
 
     #[test]

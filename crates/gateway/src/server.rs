@@ -11,17 +11,15 @@ use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use connections::Connections;
 use http::header;
 use protocol::{ApiError, ErrorCode, ModelCard, ModelList};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::call::Endpoint;
-use crate::connections::Connections;
 use crate::error::CallError;
-use crate::layers::authenticate::authenticate;
 use crate::layers::edge::edge;
-use crate::layers::trace::trace;
 use crate::pool::probe;
 use crate::stack::Stack;
 use crate::state::State;
@@ -80,10 +78,11 @@ impl Gateway {
         self.address
     }
 
-    /// Waits until a worker is up; false if none is by then.
+    /// Waits until every worker was heard of and one of them is up; false if that is not so by then.
     pub async fn wait_ready(&self, timeout: Duration) -> bool {
-        let mut changes = self.state.pool.changes();
-        let ready = changes.wait_for(|_| self.state.pool.ready());
+        let pool = &self.state.pool;
+        let mut changes = pool.changes();
+        let ready = changes.wait_for(|_| pool.ready() && !pool.any_unheard());
         tokio::time::timeout(timeout, ready).await.is_ok_and(|changed| changed.is_ok())
     }
 
@@ -92,8 +91,8 @@ impl Gateway {
         self.state.cache.redis_up()
     }
 
-    /// Serves until `shutdown` resolves; then takes no new connections, lets requests under way end for up to
-    /// `drain_timeout_s`, cuts off what is left, and returns.
+    /// Serves until `shutdown` resolves; then is unready and goes on for `drain_delay_ms`, takes no new connections,
+    /// lets requests under way end for up to `drain_timeout_s`, cuts off what is left, and returns.
     pub async fn serve(
         self,
         shutdown: impl Future<Output = ()> + Send + 'static,
@@ -102,15 +101,20 @@ impl Gateway {
         let draining = Arc::new(AtomicBool::new(false));
         let front =
             Front { stack: stack::build(&state), state: Arc::clone(&state), draining: Arc::clone(&draining) };
-        let mut connections = Connections::new(router(front), &state.config);
+        let client_timeout = Duration::from_secs(state.config.client_timeout_s);
+        let mut connections = Connections::new(router(front), state.config.connections_max, client_timeout);
         tokio::select! {
             never = connections.accept(&listener) => match never {},
             () = shutdown => {}
         }
-        drop(listener);
         draining.store(true, Ordering::Release);
+        tokio::select! {
+            never = connections.accept(&listener) => match never {},
+            () = tokio::time::sleep(Duration::from_millis(state.config.drain_delay_ms)) => {}
+        }
+        drop(listener);
         tracing::info!(requests = state.metrics.requests_in_flight.get(), "draining");
-        if !connections.drain(Duration::from_secs(state.config.drain_timeout_s)).await {
+        if !connections.close(Duration::from_secs(state.config.drain_timeout_s)).await {
             tracing::warn!(requests = state.metrics.requests_in_flight.get(), "requests were cut off");
         }
         state.cache.flush(FLUSH_TIMEOUT).await;
@@ -118,24 +122,36 @@ impl Gateway {
     }
 }
 
-/// The outer layers, from the outside in: trace, authenticate; the body limit and the parse are in `edge`.
+/// The paths. What they pass through before their handlers is listed in `stack.rs`.
 fn router(front: Front) -> Router {
-    let state = Arc::clone(&front.state);
+    let (state, draining) = (Arc::clone(&front.state), Arc::clone(&front.draining));
     let mut router = Router::new().route("/v1/models", get(models)).route("/v1/models/{*id}", get(model));
     for endpoint in Endpoint::ALL {
         let handler =
             move |front: Shared<Front>, request: Request| async move { edge(front, endpoint, request).await };
         router = router.route(endpoint.path(), post(handler));
     }
-    router
-        .route_layer(middleware::from_fn_with_state(Arc::clone(&state), authenticate))
-        .route_layer(middleware::from_fn_with_state(state, trace))
+    stack::http(router, state)
         .route("/health/live", get(live))
         .route("/health/ready", get(ready))
         .route("/metrics", get(metrics))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn_with_state(draining, close_while_draining))
         .with_state(front)
+}
+
+/// A client that keeps its connection would send its next request just when the connection ends.
+async fn close_while_draining(
+    Shared(draining): Shared<Arc<AtomicBool>>,
+    request: Request,
+    next: middleware::Next,
+) -> Response {
+    let mut response = next.run(request).await;
+    if draining.load(Ordering::Acquire) {
+        response.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+    }
+    response
 }
 
 async fn models(Shared(front): Shared<Front>) -> Json<ModelList> {

@@ -4,31 +4,21 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::HeaderValue;
-use http_body_util::Full;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use response_cache::ResponseCache;
 use telemetry::{GatewayMetrics, Registry};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
+use crate::client::WorkerClient;
 use crate::layers::authenticate::Keys;
 use crate::pool::Pool;
 use crate::{Config, GatewayError, GatewayParts};
-
-/// Idle connections kept to each worker.
-const IDLE_CONNECTIONS_MAX: usize = 256;
-/// Below the worker's own time-out for idle connections, so that it is we who close them.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
-
-pub(crate) type HttpClient = Client<HttpConnector, Full<bytes::Bytes>>;
 
 pub(crate) struct State {
     pub(crate) config: Config,
     pub(crate) keys: Keys,
     pub(crate) worker_authorization: Option<HeaderValue>,
-    pub(crate) client: HttpClient,
+    pub(crate) client: WorkerClient,
     pub(crate) pool: Pool,
     pub(crate) cache: ResponseCache,
     pub(crate) cache_enabled: bool,
@@ -49,14 +39,6 @@ impl State {
         let registry = Registry::new();
         telemetry::register_process(&registry, env!("CARGO_PKG_VERSION"))?;
         let metrics = GatewayMetrics::new(&registry)?;
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(Duration::from_millis(config.connect_timeout_ms)));
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
-            .build(connector);
         let worker_authorization = config.worker_api_key.as_ref().and_then(|key| {
             let mut value = HeaderValue::from_str(&format!("Bearer {key}")).ok()?;
             value.set_sensitive(true);
@@ -68,7 +50,7 @@ impl State {
         Ok(Self {
             keys: Keys::new(&config.keys, &salt_secret),
             worker_authorization,
-            client,
+            client: WorkerClient::new(Duration::from_millis(config.connect_timeout_ms)),
             pool: Pool::new(&config.workers, &routing, &metrics),
             cache_enabled: response_cache.enabled,
             cache: ResponseCache::start(response_cache)?,

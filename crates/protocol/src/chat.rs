@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::generation::refuse_tools;
 use crate::{ApiError, FinishReason, PromptLogprob, Usage};
 
 /// What a chat request says beside [`crate::Generation`].
@@ -24,6 +25,10 @@ impl ChatRequest {
         if self.messages.is_empty() {
             return Err(ApiError::invalid("messages", "`messages` must hold at least one message"));
         }
+        refuse_tools(
+            "chat_template_kwargs.tools",
+            self.chat_template_kwargs.as_ref().and_then(|kwargs| kwargs.get("tools")),
+        )?;
         self.messages.iter().enumerate().try_for_each(|(index, message)| message.validate(index))
     }
 }
@@ -39,10 +44,10 @@ pub struct Message {
     /// The participant's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Handed to the chat template unread.
+    /// Calls that an assistant's turn made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tool_calls: Option<Value>,
-    /// Handed to the chat template unread.
+    pub tool_calls: Option<Vec<ToolCall>>,
+    /// Which call a message of role `tool` answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_call_id: Option<String>,
 }
@@ -69,6 +74,7 @@ impl Message {
                 format!("a role must be one of {}", Self::ROLES.join(", ")),
             ));
         }
+        self.validate_tool_calls(index)?;
         match &self.content {
             None if self.role != "assistant" => Err(ApiError::invalid(
                 format!("messages[{index}].content"),
@@ -90,6 +96,59 @@ impl Message {
             _ => Ok(()),
         }
     }
+
+    fn validate_tool_calls(&self, index: usize) -> Result<(), ApiError> {
+        let calls = self.tool_calls.as_deref().unwrap_or_default();
+        if !calls.is_empty() && self.role != "assistant" {
+            return Err(ApiError::invalid(
+                format!("messages[{index}].tool_calls"),
+                format!(
+                    "only a message of role assistant can have `tool_calls`, but this one is of role {}",
+                    self.role
+                ),
+            ));
+        }
+        match calls.iter().position(|call| call.kind.as_ref().is_some_and(|kind| kind != "function")) {
+            None => Ok(()),
+            Some(at) => Err(ApiError::invalid(
+                format!("messages[{index}].tool_calls[{at}].type"),
+                "only tool calls of type `function` are supported by this server",
+            )),
+        }
+    }
+}
+
+/// A call of a function, as an assistant's turn made it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolCall {
+    /// What `tool_call_id` of the message with its result repeats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Only `function`.
+    #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// What was called.
+    pub function: FunctionCall,
+}
+
+/// A function's name, and what it was called with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FunctionCall {
+    /// The function.
+    pub name: String,
+    /// Its arguments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arguments: Option<Arguments>,
+}
+
+/// A call's arguments: JSON as text, as OpenAI sends them, or what it says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected an object, or one written as a string")]
+pub enum Arguments {
+    /// JSON in a string.
+    Text(String),
+    /// The arguments by name.
+    Object(serde_json::Map<String, Value>),
 }
 
 /// A message's content: plain text, or parts.

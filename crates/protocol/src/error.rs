@@ -85,11 +85,16 @@ pub struct ApiError {
     pub message: String,
     /// The request field at fault, as a path such as `messages[0].content`.
     pub param: Option<String>,
-    /// A narrower `code` than the class, where clients know one (`model_not_found`, `context_length_exceeded`).
+    /// A narrower `code` than the class, where clients know one (`model_not_found`, `context_length_exceeded`,
+    /// [`Self::ENGINE_FAILED`]).
     pub detail: Option<&'static str>,
 }
 
 impl ApiError {
+    /// The `code`, with status 500, of a request that was in the step that an engine broke down in. It may be the
+    /// cause, so whoever tries it elsewhere should do so once at most. Requests that merely waited there hear 503.
+    pub const ENGINE_FAILED: &str = "engine_failed";
+
     /// An error of `code` that blames no field.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), param: None, detail: None }

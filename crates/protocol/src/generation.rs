@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -55,7 +56,7 @@ pub struct Generation {
     pub prompt_logprobs: Option<u32>,
     /// Answer with token ids beside text.
     pub return_token_ids: Option<bool>,
-    /// Lower is served earlier; 0 unless set.
+    /// Lower is served earlier; [`Self::PRIORITY_MIN`] to [`Self::PRIORITY_MAX`], 0 unless set.
     pub priority: Option<i32>,
     /// Sets prefix-cache entries apart; only trusted from a gateway.
     pub cache_salt: Option<String>,
@@ -63,16 +64,32 @@ pub struct Generation {
     pub user: Option<String>,
     /// Only `{"type": "text"}` for now.
     pub response_format: Option<Value>,
-    /// Refused for now, as is everything else below.
-    pub tools: Option<Value>,
-    /// Refused unless `"none"`.
-    pub tool_choice: Option<Value>,
-    /// The older form of `tools`.
-    pub functions: Option<Value>,
-    /// vLLM's name for a JSON schema.
-    pub guided_json: Option<Value>,
     /// Output kinds; only `["text"]`.
     pub modalities: Option<Vec<String>>,
+    /// Refused for now, unless empty.
+    pub tools: Option<Value>,
+    /// Refused unless `"none"` or `"auto"`.
+    pub tool_choice: Option<Value>,
+    /// The older form of `tool_choice`.
+    pub function_call: Option<Value>,
+    /// Refused unless 0.
+    pub min_tokens: Option<u32>,
+    /// Refused unless empty.
+    pub stop_token_ids: Option<Vec<u32>>,
+    /// Refused unless empty.
+    pub bad_words: Option<Vec<String>>,
+    /// The older form of `tools`. Refused for now, as is everything below.
+    pub functions: Option<IgnoredAny>,
+    /// vLLM's names for what an answer must look like.
+    pub structured_outputs: Option<IgnoredAny>,
+    /// A JSON schema.
+    pub guided_json: Option<IgnoredAny>,
+    /// A regular expression.
+    pub guided_regex: Option<IgnoredAny>,
+    /// A list of answers to choose from.
+    pub guided_choice: Option<IgnoredAny>,
+    /// A grammar.
+    pub guided_grammar: Option<IgnoredAny>,
 }
 
 /// `stream_options`.
@@ -116,6 +133,10 @@ impl Generation {
     pub const N_MAX: u32 = 64;
     /// The most alternatives per token.
     pub const LOGPROBS_MAX: u32 = 20;
+    /// The priority that is served first.
+    pub const PRIORITY_MIN: i32 = -10;
+    /// The priority that is served last.
+    pub const PRIORITY_MAX: i32 = 10;
 
     /// Checks ranges, and refuses what this server cannot do yet. Types were checked by parsing.
     pub fn validate(&self) -> Result<(), ApiError> {
@@ -130,6 +151,7 @@ impl Generation {
         in_range("max_tokens", self.max_tokens, 1, u32::MAX)?;
         in_range("max_completion_tokens", self.max_completion_tokens, 1, u32::MAX)?;
         in_range("top_logprobs", self.top_logprobs, 0, Self::LOGPROBS_MAX)?;
+        in_range("priority", self.priority, Self::PRIORITY_MIN, Self::PRIORITY_MAX)?;
         in_range("prompt_logprobs", self.prompt_logprobs, 0, Self::LOGPROBS_MAX)?;
         self.validate_logit_bias()?;
         self.validate_stop()?;
@@ -199,33 +221,51 @@ impl Generation {
         Ok(())
     }
 
+    /// What would change an answer must not be ignored.
     fn refuse_what_is_not_there(&self) -> Result<(), ApiError> {
-        let absent = |param: &str, what: &str| {
-            Err(ApiError::invalid(
-                param,
-                format!("{what} is not supported by this server; leave `{param}` out"),
-            ))
+        refuse_tools("tools", self.tools.as_ref())?;
+        let chooses = |choice: &Option<Value>| {
+            choice.as_ref().is_some_and(|choice| choice != "none" && choice != "auto")
         };
-        if self.tools.as_ref().is_some_and(|tools| tools.as_array().is_none_or(|tools| !tools.is_empty())) {
-            return absent("tools", "tool calling");
+        let shapes = self.response_format.as_ref().is_some_and(|format| format["type"] != "text");
+        let is_other = |kinds: &Vec<String>| kinds.iter().any(|kind| kind != "text");
+        let asked = [
+            ("tool_choice", chooses(&self.tool_choice), "tool calling"),
+            ("function_call", chooses(&self.function_call), "function calling"),
+            ("functions", self.functions.is_some(), "function calling"),
+            ("response_format", shapes, "structured output"),
+            ("structured_outputs", self.structured_outputs.is_some(), "structured output"),
+            ("guided_json", self.guided_json.is_some(), "structured output"),
+            ("guided_regex", self.guided_regex.is_some(), "structured output"),
+            ("guided_choice", self.guided_choice.is_some(), "structured output"),
+            ("guided_grammar", self.guided_grammar.is_some(), "structured output"),
+            ("min_tokens", self.min_tokens.is_some_and(|count| count > 0), "a least number of tokens"),
+            (
+                "stop_token_ids",
+                self.stop_token_ids.as_ref().is_some_and(|ids| !ids.is_empty()),
+                "stopping at tokens",
+            ),
+            ("bad_words", self.bad_words.as_ref().is_some_and(|words| !words.is_empty()), "a ban on words"),
+            ("modalities", self.modalities.as_ref().is_some_and(is_other), "output other than text"),
+        ];
+        match asked.into_iter().find(|(_, asked, _)| *asked) {
+            Some((param, _, what)) => Err(not_supported(param, what)),
+            None => Ok(()),
         }
-        if self.tool_choice.as_ref().is_some_and(|choice| choice != "none" && choice != "auto") {
-            return absent("tool_choice", "tool calling");
-        }
-        if self.functions.is_some() {
-            return absent("functions", "function calling");
-        }
-        if self.response_format.as_ref().is_some_and(|format| format["type"] != "text") {
-            return absent("response_format", "structured output");
-        }
-        if self.guided_json.is_some() {
-            return absent("guided_json", "structured output");
-        }
-        if self.modalities.as_ref().is_some_and(|kinds| kinds.iter().any(|kind| kind != "text")) {
-            return absent("modalities", "output other than text");
-        }
-        Ok(())
     }
+}
+
+/// Refuses tools that a model could call. An empty list is none.
+pub(crate) fn refuse_tools(param: &str, tools: Option<&Value>) -> Result<(), ApiError> {
+    match tools {
+        None | Some(Value::Null) => Ok(()),
+        Some(Value::Array(tools)) if tools.is_empty() => Ok(()),
+        Some(_) => Err(not_supported(param, "tool calling")),
+    }
+}
+
+fn not_supported(param: &str, what: &str) -> ApiError {
+    ApiError::invalid(param, format!("{what} is not supported by this server; leave `{param}` out"))
 }
 
 /// Refuses values outside `min..=max`, and NaN.

@@ -19,8 +19,9 @@ pub mod sse;
 mod tokenize;
 
 pub use chat::{
-    AssistantMessage, ChatChoice, ChatChunk, ChatChunkChoice, ChatCompletion, ChatLogprobs, ChatRequest,
-    Content, ContentPart, Delta, Message, PromptLogprobs, TokenLogprob, TopLogprob,
+    Arguments, AssistantMessage, ChatChoice, ChatChunk, ChatChunkChoice, ChatCompletion, ChatLogprobs,
+    ChatRequest, Content, ContentPart, Delta, FunctionCall, Message, PromptLogprobs, TokenLogprob, ToolCall,
+    TopLogprob,
 };
 pub use completion::{Completion, CompletionChoice, CompletionLogprobs, CompletionRequest, Prompt};
 pub use digest::{PREFIX_BLOCK_BYTES, PrefixDigest, chat_digests, prefix_digests, prompt_digests};

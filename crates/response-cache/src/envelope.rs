@@ -28,7 +28,10 @@ pub(crate) fn value_bytes_max(answer_bytes_max: u64) -> u64 {
 }
 
 /// Packs an answer to be kept under `key`.
-pub(crate) fn encode(key: &CacheKey, answer: &CachedAnswer) -> Result<Vec<u8>, Error> {
+///
+/// # Errors
+/// [`Error::Corrupt`] for an answer above 4 GiB, whose lengths have no room.
+pub fn encode(key: &CacheKey, answer: &CachedAnswer) -> Result<Vec<u8>, Error> {
     let mut parts = Vec::with_capacity(usize::try_from(answer.size_bytes()).unwrap_or_default());
     let mut add = |part: &Bytes| {
         let length = u32::try_from(part.len()).map_err(|_| Error::Corrupt("a part is longer than 4 GiB"))?;
@@ -59,7 +62,11 @@ pub(crate) fn encode(key: &CacheKey, answer: &CachedAnswer) -> Result<Vec<u8>, E
 }
 
 /// Unpacks what was kept under `key`. Whatever the bytes are, no more than `answer_bytes_max` is allocated for them.
-pub(crate) fn decode(key: &CacheKey, value: &[u8], answer_bytes_max: u64) -> Result<CachedAnswer, Error> {
+///
+/// # Errors
+/// [`Error::Corrupt`] for what [`encode`] did not write under this key; the errors of [`CachedAnswer::from_json`] and
+/// [`CachedAnswer::from_events`] for what is no answer.
+pub fn decode(key: &CacheKey, value: &[u8], answer_bytes_max: u64) -> Result<CachedAnswer, Error> {
     let (head, packed) =
         value.split_first_chunk::<HEAD_BYTES>().ok_or(Error::Corrupt("it is shorter than its head"))?;
     let [m0, m1, m2, m3, endpoint, form, l0, l1, l2, l3, ..] = *head;

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::Error;
@@ -18,7 +18,7 @@ pub(crate) struct Object<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 impl<'a> Object<'a> {
     /// Parses an object; `what` names it in the error.
     pub(crate) fn parse(bytes: &'a [u8], what: &str) -> Result<Self, Error> {
-        serde_json::from_slice(bytes).map_err(|_| malformed(what, "a JSON object"))
+        serde_json::from_slice(bytes).map_err(|_| malformed(what, "a JSON object with each name once"))
     }
 
     pub(crate) fn parse_raw(raw: &'a RawValue, what: &str) -> Result<Self, Error> {
@@ -73,11 +73,17 @@ impl<'de> Deserialize<'de> for Object<'de> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object<'de>, A::Error> {
-                let mut members = Vec::new();
+                let mut members: Vec<(Cow<'de, str>, &'de RawValue)> = Vec::new();
                 while let Some((name, value)) = map.next_entry::<Name<'de>, &'de RawValue>()? {
                     members.push((name.0, value));
                 }
-                Ok(Object(members))
+                // Readers differ in which of two they take, so a replay of both would not be one answer.
+                let mut names: Vec<&str> = members.iter().map(|(name, _)| name.as_ref()).collect();
+                names.sort_unstable();
+                match names.windows(2).find(|pair| pair[0] == pair[1]) {
+                    Some(_) => Err(A::Error::custom("a name is there twice")),
+                    None => Ok(Object(members)),
+                }
             }
         }
 

@@ -16,7 +16,7 @@
 mod answer;
 mod cache;
 mod config;
-mod envelope;
+pub mod envelope;
 mod error;
 mod flight;
 mod json;

@@ -59,6 +59,8 @@ pub struct Health {
     phase: HealthState,
     probe_failures: u32,
     probe_successes: u32,
+    /// What its last probe found, and no connection has denied since.
+    answers_probes: bool,
     request_failures: u32,
     /// How often it was taken out without being forgiven since.
     ejections: u32,
@@ -77,6 +79,7 @@ impl Health {
             phase: HealthState::Unknown,
             probe_failures: 0,
             probe_successes: 0,
+            answers_probes: false,
             request_failures: 0,
             ejections: 0,
             ejected_until: Duration::ZERO,
@@ -90,9 +93,25 @@ impl Health {
         if self.returns_at.is_some_and(|time| time <= now) { HealthState::Healthy } else { self.phase }
     }
 
+    /// Whether a request may be sent there if nobody better is left: it is healthy, or was taken out for what became
+    /// of requests while it goes on answering probes. Requests that fail anywhere must not close the only door.
+    pub fn can_serve(&self, now: Duration) -> bool {
+        match self.state(now) {
+            HealthState::Healthy => true,
+            HealthState::Unhealthy => self.answers_probes,
+            HealthState::Unknown | HealthState::Draining => false,
+        }
+    }
+
+    /// Whether so many probes in a row found nobody that what it has under way is given up too.
+    pub fn is_silent(&self) -> bool {
+        self.probe_failures >= self.config.probe_failures_max
+    }
+
     /// Takes note of a probe.
     pub fn on_probe(&mut self, now: Duration, result: ProbeResult) {
         self.settle(now);
+        self.answers_probes = result == ProbeResult::Ready;
         match result {
             ProbeResult::Ready => {
                 self.probe_failures = 0;
@@ -137,6 +156,7 @@ impl Health {
                 }
             }
             Outcome::ConnectFailed => {
+                self.answers_probes = false;
                 self.distrust();
                 self.take_out(now);
             }

@@ -51,6 +51,7 @@ impl GatewayMetrics {
             prefix_matched_blocks: register(registry, &specs::PREFIX_MATCHED_BLOCKS, &[])?,
             cache_entries: register(registry, &specs::CACHE_ENTRIES, &[])?,
             cache_bytes: register(registry, &specs::CACHE_BYTES, &[])?,
+            resends: register(registry, &specs::RESENDS, &[])?,
             rejected: Family::new(registry, &specs::REJECTED, &[], values_max)?,
             retries: Family::new(registry, &specs::RETRIES, &[], values_max)?,
             cache_errors: Family::new(registry, &specs::CACHE_ERRORS, &[], values_max)?,
@@ -91,6 +92,8 @@ pub struct GatewaySeries {
     pub prefix_blocks: IntCounter,
     /// Those of them that the chosen worker is thought to hold.
     pub prefix_matched_blocks: IntCounter,
+    /// Requests sent again because a kept connection had been closed.
+    pub resends: IntCounter,
     /// Answers in the in-process tier.
     pub cache_entries: IntGauge,
     /// Bytes of the in-process tier.

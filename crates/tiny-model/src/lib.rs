@@ -1,7 +1,12 @@
 //! Writes a tiny model with random weights, for tests that need a model but no language.
 //!
-//! The file is a complete GGUF: a llama of two layers, a tokenizer with one token a byte, a chat template. It loads in
-//! milliseconds and answers nonsense, the same nonsense on every machine. Only tests use it.
+//! [`write()`] makes a complete GGUF: a llama of two layers, a tokenizer with one token a byte, a chat template. It
+//! loads in milliseconds and answers nonsense, the same nonsense on every machine. [`Checkpoint`] makes any of the
+//! families, as a Hugging Face folder or as a GGUF file of the same weights. Only tests use it.
+
+mod checkpoint;
+
+pub use checkpoint::{Checkpoint, Family};
 
 use std::fs::File;
 use std::io::BufWriter;
@@ -91,10 +96,7 @@ pub fn write(path: &Path, shape: &Shape) -> Result<()> {
 
 fn metadata(shape: &Shape, inner: usize) -> Vec<(&'static str, Value)> {
     let number = |value: usize| Value::U32(value as u32);
-    let strings = |values: Vec<String>| Value::Array(values.into_iter().map(Value::String).collect());
-    let tokens = byte_characters().into_iter().map(String::from).chain(SPECIALS.map(String::from)).collect();
-    let types = (0..256).map(|_| 1).chain(SPECIALS.map(|_| 3)).map(Value::I32).collect();
-    vec![
+    let mut metadata = vec![
         ("general.architecture", Value::String("llama".into())),
         ("general.name", Value::String("tiny".into())),
         ("llama.block_count", number(shape.num_layers)),
@@ -106,9 +108,24 @@ fn metadata(shape: &Shape, inner: usize) -> Vec<(&'static str, Value)> {
         ("llama.attention.layer_norm_rms_epsilon", Value::F32(1e-5)),
         ("llama.rope.dimension_count", number(shape.hidden_size / shape.num_heads)),
         ("llama.rope.freq_base", Value::F32(10_000.0)),
+    ];
+    metadata.extend(tokenizer_metadata());
+    metadata
+}
+
+/// One token a byte, then the specials.
+fn tokens() -> Vec<String> {
+    byte_characters().into_iter().map(String::from).chain(SPECIALS.map(String::from)).collect()
+}
+
+fn tokenizer_metadata() -> Vec<(&'static str, Value)> {
+    let number = |value: usize| Value::U32(value as u32);
+    let strings = |values: Vec<String>| Value::Array(values.into_iter().map(Value::String).collect());
+    let types = (0..256).map(|_| 1).chain(SPECIALS.map(|_| 3)).map(Value::I32).collect();
+    vec![
         ("tokenizer.ggml.model", Value::String("gpt2".into())),
         ("tokenizer.ggml.pre", Value::String("smollm".into())),
-        ("tokenizer.ggml.tokens", strings(tokens)),
+        ("tokenizer.ggml.tokens", strings(tokens())),
         ("tokenizer.ggml.token_type", Value::Array(types)),
         ("tokenizer.ggml.merges", strings(Vec::new())),
         ("tokenizer.ggml.bos_token_id", number(257)),

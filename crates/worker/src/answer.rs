@@ -6,7 +6,8 @@ use engine::{Ended, Event};
 use telemetry::WorkerMetrics;
 use tokio::sync::mpsc;
 
-/// An engine request's events, measured as they pass. Dropping it cancels the request.
+/// An engine request's events, measured as they pass by the times that the engine put on them: how soon somebody
+/// reads them is no matter of the engine's. Dropping it cancels the request.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) index: u32,
@@ -42,18 +43,17 @@ struct Meter {
 
 impl Meter {
     fn see(&mut self, event: &Event) {
-        let now = Instant::now();
         match event {
             Event::PromptLogprobs(_) => {}
-            Event::Token(_) => {
-                match self.last_token {
-                    None => self.metrics.time_to_first_token.observe((now - self.arrived).as_secs_f64()),
-                    Some(last) => self.metrics.inter_token_latency.observe((now - last).as_secs_f64()),
-                }
-                self.metrics.generation_tokens.inc();
-                self.last_token = Some(now);
+            Event::Token(token) => {
+                let metrics = &self.metrics;
+                let (latency, since) = match self.last_token.replace(token.at) {
+                    None => (&metrics.time_to_first_token, self.arrived),
+                    Some(last) => (&metrics.inter_token_latency, last),
+                };
+                latency.observe(token.at.saturating_duration_since(since).as_secs_f64());
             }
-            Event::Ended(ended) => self.end(ended, now),
+            Event::Ended(ended) => self.end(ended),
             Event::Failed(_) => {
                 self.ended = true;
                 self.metrics.request_success("error").inc();
@@ -61,14 +61,13 @@ impl Meter {
         }
     }
 
-    fn end(&mut self, ended: &Ended, now: Instant) {
+    fn end(&mut self, ended: &Ended) {
         self.ended = true;
         let metrics = &self.metrics;
         metrics.request_success(ended.reason.as_str()).inc();
-        metrics.prompt_tokens.inc_by(ended.prompt_tokens as u64);
         metrics.request_prompt_tokens.observe(ended.prompt_tokens as f64);
         metrics.request_generation_tokens.observe(ended.completion_tokens as f64);
-        metrics.e2e_request_latency.observe((now - self.arrived).as_secs_f64());
+        metrics.e2e_request_latency.observe(ended.at.saturating_duration_since(self.arrived).as_secs_f64());
         metrics.request_queue_time.observe(ended.timings.queued.as_secs_f64());
         metrics.request_prefill_time.observe(ended.timings.prefill.as_secs_f64());
         metrics.request_decode_time.observe(ended.timings.decode.as_secs_f64());

@@ -7,12 +7,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use engine::{Engine, LoadedModel, Reservation, Stats};
 use protocol::{ApiError, ErrorCode, LoadReport, PrefixDigest};
 use telemetry::{Registry, WorkerMetrics};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::answer::Answer;
 use crate::compute::Compute;
+use crate::error::{engine_stopped, overloaded};
 use crate::faults::Faults;
 use crate::job::Job;
 use crate::prefixes::HotPrefixes;
@@ -27,12 +29,18 @@ pub(crate) struct App {
     pub(crate) compute: Compute,
     pub(crate) body_bytes_max: usize,
     pub(crate) idle_timeout: Duration,
+    /// Places for requests that want nothing but tokens or their text.
+    pub(crate) tokenizations: Semaphore,
+    /// Places for large bodies that wait to be parsed, before it is known what they ask for.
+    pub(crate) large_bodies: Semaphore,
     /// Places in the batch.
     pub(crate) max_num_seqs: usize,
     /// Places in the batch and in line.
     pub(crate) num_places: usize,
     /// The longest prompt and answer together: what the model reads and the KV-cache holds.
     pub(crate) max_model_len: usize,
+    /// No prompt that fits in it has more.
+    pub(crate) prompt_bytes_max: usize,
     pub(crate) prefixes: Mutex<HotPrefixes>,
     /// A simulated worker's faults on request.
     pub(crate) faults: Option<Faults>,
@@ -83,10 +91,7 @@ impl App {
             return Err(ApiError::new(ErrorCode::Unavailable, "this worker is shutting down; try another"));
         }
         if !self.engine.load().healthy {
-            return Err(ApiError::new(
-                ErrorCode::Unavailable,
-                "this worker's engine has failed; try another",
-            ));
+            return Err(engine_stopped());
         }
         Ok(())
     }
@@ -109,12 +114,7 @@ impl App {
             return Err(ApiError::invalid(param, message));
         }
         let places: Result<Vec<_>, _> = (0..count).map(|_| self.engine.reserve()).collect();
-        places.map_err(|overloaded| {
-            ApiError::new(
-                ErrorCode::Overloaded,
-                format!("{overloaded}; try again shortly, or another worker"),
-            )
-        })
+        places.map_err(|full| overloaded(&full.to_string()))
     }
 
     /// Hands a job to the engine.
@@ -128,9 +128,7 @@ impl App {
         let requests = job.requests(&self.model, self.max_model_len, prompt_param)?;
         let mut answers = Vec::with_capacity(requests.len());
         for (index, (request, place)) in requests.into_iter().zip(places).enumerate() {
-            let events = self.engine.submit(place, request).map_err(|_| {
-                ApiError::new(ErrorCode::Unavailable, "this worker's engine has stopped; try another")
-            })?;
+            let events = self.engine.submit(place, request).map_err(|_| engine_stopped())?;
             answers.push(Answer::new(index as u32, events, arrived, self.metrics.clone()));
         }
         Ok(answers)

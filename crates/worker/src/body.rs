@@ -9,7 +9,7 @@ use protocol::{ApiError, ErrorCode, Generation, parse_json};
 use serde::de::DeserializeOwned;
 
 use crate::app::App;
-use crate::error::Failed;
+use crate::error::{Failed, overloaded};
 
 /// Of a body that is too large this many times its bound are still read: a client that is cut off while it writes
 /// loses the answer.
@@ -81,6 +81,8 @@ impl RequestBody {
         if body.len() <= PARSE_INLINE_BYTES_MAX {
             return parse(&body);
         }
+        let waiting = app.large_bodies.try_acquire();
+        let _waiting = waiting.map_err(|_| overloaded("too many large bodies wait to be read"))?;
         app.compute.run(move || parse(&body)).await
     }
 }

@@ -1,12 +1,15 @@
 //! The worker's settings.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 /// Where a worker listens and what it accepts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+///
+/// `Debug` does not show the key.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Address and port; port 0 takes a free one.
@@ -18,16 +21,36 @@ pub struct Config {
     pub body_bytes_max: usize,
     /// The most open connections; further ones wait to be accepted.
     pub connections_max: usize,
-    /// How long a connection may take for its next request, and a request for its body. Longer than gateways keep idle
-    /// connections, so that none is closed just as it is used again.
+    /// How long a connection may take for its next request, a request for its body, and a gateway to take in a piece
+    /// of an answer. Longer than gateways keep idle connections, so that none is closed just as it is used again, and
+    /// than they bear with clients that stall.
     pub idle_timeout_s: u64,
     /// How long streams may go on after a signal to stop.
     pub drain_timeout_s: u64,
     /// How many recent prefixes the load report names.
     pub hot_prefixes_max: usize,
+    /// Requests to `/tokenize` and `/detokenize` at the same time; further ones hear 429. They take turns with the
+    /// tokenization of prompts, which they must not crowd out.
+    pub tokenizations_max: usize,
     /// Write each step's runs and time to this file, up to 16 MiB, for `tenk profile fit`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub step_log: Option<PathBuf>,
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("listen", &self.listen)
+            .field("api_key", &self.api_key.as_ref().map(|_| "***"))
+            .field("body_bytes_max", &self.body_bytes_max)
+            .field("connections_max", &self.connections_max)
+            .field("idle_timeout_s", &self.idle_timeout_s)
+            .field("drain_timeout_s", &self.drain_timeout_s)
+            .field("hot_prefixes_max", &self.hot_prefixes_max)
+            .field("tokenizations_max", &self.tokenizations_max)
+            .field("step_log", &self.step_log)
+            .finish()
+    }
 }
 
 impl Default for Config {
@@ -40,6 +63,7 @@ impl Default for Config {
             idle_timeout_s: 120,
             drain_timeout_s: 30,
             hot_prefixes_max: 256,
+            tokenizations_max: 8,
             step_log: None,
         }
     }
@@ -83,6 +107,9 @@ impl Config {
         }
         if self.hot_prefixes_max > 65_536 {
             return refuse("`worker.hot_prefixes_max` must be at most 65536");
+        }
+        if !(1..=4096).contains(&self.tokenizations_max) {
+            return refuse("`worker.tokenizations_max` must be between 1 and 4096");
         }
         Ok(())
     }

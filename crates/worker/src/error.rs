@@ -66,6 +66,11 @@ impl IntoResponse for Failed {
     }
 }
 
+/// What a client hears when all places of a kind are taken.
+pub(crate) fn overloaded(what: &str) -> ApiError {
+    ApiError::new(ErrorCode::Overloaded, format!("{what}; try again shortly, or another worker"))
+}
+
 /// What a client hears of an answer that a drain cut off.
 pub(crate) fn cut_off() -> ApiError {
     ApiError::new(
@@ -76,9 +81,36 @@ pub(crate) fn cut_off() -> ApiError {
 
 /// What a client hears of an engine's failure: never more than that it happened.
 pub(crate) fn engine_failed(failure: engine::Failure) -> ApiError {
-    let message = match failure {
-        engine::Failure::Engine => "the engine failed while it computed this answer; send the request again",
-        engine::Failure::NotANumber => "the model gave an output that is not a number for this request",
-    };
-    ApiError::new(ErrorCode::Internal, message)
+    match failure {
+        engine::Failure::Engine => ApiError {
+            detail: Some(ApiError::ENGINE_FAILED),
+            ..ApiError::new(ErrorCode::Internal, "the engine failed while it computed this answer")
+        },
+        engine::Failure::Stopped => engine_stopped(),
+        engine::Failure::NotANumber => ApiError::new(
+            ErrorCode::Internal,
+            "the model gave an output that is not a number for this request",
+        ),
+    }
+}
+
+/// What is said of an engine that takes no more requests.
+pub(crate) fn engine_stopped() -> ApiError {
+    ApiError::new(ErrorCode::Unavailable, "this worker's engine has stopped; try another")
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::Failure;
+
+    use super::*;
+
+    #[test]
+    fn a_request_that_may_have_broken_the_engine_is_told_apart_from_one_that_was_merely_there() {
+        let [failed, stopped] = [Failure::Engine, Failure::Stopped].map(engine_failed);
+        assert_eq!(failed.code.http_status(), 500);
+        let body = r#""type":"server_error","param":null,"code":"engine_failed"}}"#;
+        assert!(failed.to_json().ends_with(body), "{}", failed.to_json());
+        assert_eq!((stopped.code.http_status(), stopped.detail), (503, None));
+    }
 }

@@ -85,10 +85,6 @@ impl Job {
         max_model_len: usize,
         prompt_param: &str,
     ) -> Result<usize, ApiError> {
-        let too_long = |param: &str, message| ApiError {
-            detail: Some("context_length_exceeded"),
-            ..ApiError::invalid(param, message)
-        };
         if prompt_len >= max_model_len {
             return Err(too_long(
                 prompt_param,
@@ -115,6 +111,22 @@ impl Job {
             )),
         }
     }
+}
+
+/// Refuses a text that is too long even if all of its tokens are of the longest kind, before the work of finding them.
+pub(crate) fn check_bytes(text: &str, bytes_max: usize, param: &str) -> Result<(), ApiError> {
+    if text.len() <= bytes_max {
+        return Ok(());
+    }
+    let message = format!(
+        "the prompt has {} bytes, but this model's context holds {bytes_max} at the very most; shorten the prompt",
+        text.len()
+    );
+    Err(too_long(param, message))
+}
+
+fn too_long(param: &str, message: String) -> ApiError {
+    ApiError { detail: Some("context_length_exceeded"), ..ApiError::invalid(param, message) }
 }
 
 fn check_ids(prompt: &[u32], vocab_size: usize, param: &str) -> Result<(), ApiError> {

@@ -8,7 +8,6 @@ mod app;
 mod body;
 mod compute;
 mod config;
-mod connections;
 mod error;
 mod faults;
 mod format;

@@ -6,17 +6,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use connections::Connections;
 use engine::ops::KvDtype;
 use engine::profile::{Limits, StepLogHeader};
 use engine::{Engine, LoadedModel, SchedulerConfig, StepReport};
 use telemetry::{CacheConfigInfo, Registry, SimulationMetrics, WorkerMetrics};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::app::{App, set_gauges, unix_s};
 use crate::compute::Compute;
-use crate::connections::Connections;
 use crate::faults::Faults;
 use crate::prefixes::HotPrefixes;
 use crate::routes::router;
@@ -72,7 +73,9 @@ impl Worker {
             enable_prefix_caching: scheduler.prefix_caching,
         })?;
         let SchedulerConfig { max_num_seqs, max_num_waiting, .. } = scheduler;
+        let num_places = max_num_seqs + max_num_waiting;
         let max_model_len = model.max_model_len().min(num_blocks * scheduler.block_size);
+        let prompt_bytes_max = max_model_len.saturating_mul(model.tokenizer().longest_token_bytes());
         let observer = Observer {
             simulation: model.is_simulated().then(|| metrics.simulation()).transpose()?,
             step_log: step_log(&config, &model, &scheduler)?,
@@ -91,9 +94,12 @@ impl Worker {
             compute: Compute::new(),
             body_bytes_max: config.body_bytes_max,
             idle_timeout: Duration::from_secs(config.idle_timeout_s),
+            tokenizations: Semaphore::new(config.tokenizations_max),
+            large_bodies: Semaphore::new(num_places),
             max_num_seqs,
-            num_places: max_num_seqs + max_num_waiting,
+            num_places,
             max_model_len,
+            prompt_bytes_max,
             prefixes: Mutex::new(HotPrefixes::new(config.hot_prefixes_max)),
             faults,
             draining: AtomicBool::new(false),
@@ -180,6 +186,8 @@ impl Observer {
         metrics.prefix_cache_queries.inc_by(since(queries, stats.prefix_queries));
         metrics.prefix_cache_hits.inc_by(since(hits, stats.prefix_hits));
         metrics.num_preemptions.inc_by(since(preemptions, stats.num_preemptions));
+        metrics.prompt_tokens.inc_by(report.num_prompt_tokens as u64);
+        metrics.generation_tokens.inc_by(report.num_generated_tokens as u64);
         metrics.iteration_tokens.observe(report.num_tokens as f64);
         if let (Some(simulation), Some(pace)) = (simulation, report.pace) {
             simulation.step_lateness.observe(pace.lateness.as_secs_f64());

@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool talks to its terminal")]
 
 mod bars;
+mod fuzz;
 mod needs;
 mod test;
 mod tidy;
@@ -28,6 +29,8 @@ enum Command {
     Test(test::Args),
     /// Check what compilers do not: dependency arrows, sizes, texts, and that every folder is documented.
     Tidy,
+    /// Feed every parser of strangers' bytes with made-up ones, for some seconds each.
+    Fuzz(fuzz::Args),
     /// Measure the bars that a release must clear, and print the table.
     Bars(bars::Args),
 }
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Test(args) => test::run(&args),
         Command::Tidy => tidy::run(),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::Bars(args) => bars::run(&args),
     };
     match result {

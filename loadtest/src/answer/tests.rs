@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 use serde_json::json;
 
+use super::settle::Spread;
 use super::*;
 
 fn event(value: serde_json::Value) -> String {
@@ -34,8 +35,24 @@ fn done() -> String {
     protocol::sse::event(DONE)
 }
 
-fn tokens(answer: &Answer) -> Vec<(u64, u32)> {
-    answer.settled_chunks().0.iter().map(|chunk| (chunk.at_us, chunk.tokens)).collect()
+fn tokens(settled: &Settled) -> Vec<(u64, u32)> {
+    settled.chunks.iter().map(|chunk| (chunk.at_us, chunk.tokens)).collect()
+}
+
+fn settled(pieces: &[String]) -> Settled {
+    read(pieces).settle()
+}
+
+/// With its text and hash kept.
+fn kept(pieces: &[String], whole: Option<serde_json::Value>) -> Settled {
+    let mut answer = Answer::new(Wanted { hash: true, text: true });
+    for piece in pieces {
+        answer.take_stream(piece.as_bytes(), 1).expect("readable");
+    }
+    if let Some(body) = whole {
+        answer.take_whole(body.to_string().as_bytes()).expect("whole");
+    }
+    answer.settle()
 }
 
 #[test]
@@ -43,16 +60,16 @@ fn a_chunk_with_only_a_role_is_no_token() {
     let role =
         event(json!({"choices": [{"delta": {"role": "assistant", "content": ""}, "finish_reason": null}]}));
     let null = event(json!({"choices": [{"delta": {"role": "assistant", "content": null}}]}));
-    let answer = read(&[role, null, text("a"), end("stop"), done()]);
+    let answer = settled(&[role, null, text("a"), end("stop"), done()]);
     assert_eq!(tokens(&answer), [(30, 1)]);
-    assert_eq!(answer.settled_chunks().1, TokenBasis::Assumed);
+    assert_eq!(answer.token_basis, TokenBasis::Assumed);
 }
 
 #[test]
 fn usage_is_spread_over_chunks_one_each_and_the_rest_by_length() {
-    let answer = read(&[text("a"), text("bb cc dd"), text("e"), end("stop"), usage(5), done()]);
+    let answer = settled(&[text("a"), text("bb cc dd"), text("e"), end("stop"), usage(5), done()]);
     assert_eq!(tokens(&answer), [(10, 1), (20, 2), (30, 2)]);
-    assert_eq!(answer.settled_chunks().1, TokenBasis::Usage);
+    assert_eq!(answer.token_basis, TokenBasis::Usage);
     let expected = Usage { prompt_tokens: 9, cached_prompt_tokens: 4, completion_tokens: 5 };
     assert_eq!(answer.usage, Some(expected));
 }
@@ -64,9 +81,9 @@ fn token_ids_say_what_each_chunk_brought_and_textless_ones_count_with_the_next_t
     };
     let last =
         event(json!({"choices": [{"delta": {"content": ""}, "token_ids": [2], "finish_reason": "stop"}]}));
-    let answer = read(&[ids("", &[7]), ids("é", &[8]), ids("xyz", &[9, 10, 11]), last, usage(6), done()]);
+    let answer = settled(&[ids("", &[7]), ids("é", &[8]), ids("xyz", &[9, 10, 11]), last, usage(6), done()]);
     assert_eq!(tokens(&answer), [(20, 2), (30, 4)]);
-    assert_eq!(answer.settled_chunks().1, TokenBasis::PerChunk);
+    assert_eq!(answer.token_basis, TokenBasis::PerChunk);
 }
 
 #[test]
@@ -74,15 +91,15 @@ fn running_usage_says_what_each_chunk_brought() {
     let running = |content: &str, so_far: u32| {
         event(json!({"choices": [{"delta": {"content": content}}], "usage": {"completion_tokens": so_far}}))
     };
-    let answer = read(&[running("", 0), running("ab", 3), running("c", 4), end("length"), done()]);
+    let answer = settled(&[running("", 0), running("ab", 3), running("c", 4), end("length"), done()]);
     assert_eq!(tokens(&answer), [(20, 3), (30, 1)]);
-    assert_eq!(answer.settled_chunks().1, TokenBasis::PerChunk);
+    assert_eq!(answer.token_basis, TokenBasis::PerChunk);
 }
 
 #[test]
 fn reasoning_is_text_too() {
     let thought = event(json!({"choices": [{"delta": {"reasoning_content": "hm"}}]}));
-    assert_eq!(tokens(&read(&[thought, text("a")])), [(10, 1), (20, 1)]);
+    assert_eq!(tokens(&settled(&[thought, text("a")])), [(10, 1), (20, 1)]);
 }
 
 #[test]
@@ -118,10 +135,27 @@ fn a_whole_answer_is_truncated_without_a_finish_reason() {
         let mut answer = Answer::default();
         answer
             .take_whole(body.to_string().as_bytes())
-            .map(|()| answer.usage.map(|usage| usage.completion_tokens))
+            .map(|()| answer.settle().usage.map(|usage| usage.completion_tokens))
     };
     assert_eq!(whole(json!("length")), Ok(Some(2)));
     assert_eq!(whole(json!(null)).map_err(|failure| failure.kind), Err(FailureKind::Truncated));
+}
+
+#[test]
+fn a_streamed_and_a_whole_answer_of_one_text_have_one_hash_and_one_text() {
+    let thought = event(json!({"choices": [{"delta": {"reasoning_content": "hm"}}]}));
+    let streamed = kept(&[thought, text("a \"quoted\n"), text("word"), end("stop"), done()], None);
+    let message = json!({"content": "a \"quoted\nword", "reasoning_content": "hm"});
+    let whole = kept(&[], Some(json!({"choices": [{"message": message.clone(), "finish_reason": "stop"}]})));
+    assert_eq!(streamed.text.as_deref(), Some("a \"quoted\nword"));
+    assert_eq!((streamed.text, streamed.hash), (whole.text, whole.hash));
+    assert!(settled(&[text("a"), done()]).hash.is_none(), "what nobody wants is not kept");
+}
+
+#[test]
+fn a_second_choice_is_not_read() {
+    let two = event(json!({"choices": [{"delta": {"content": "a"}}, {"delta": {"content": "bcd"}}]}));
+    assert_eq!(kept(&[two], None).text.as_deref(), Some("a"));
 }
 
 proptest! {
@@ -129,7 +163,8 @@ proptest! {
     fn spreading_loses_no_token_and_leaves_no_chunk_empty_that_need_not_be(
         total in 0_u32..10_000, text_bytes in prop::collection::vec(1_usize..100, 1..50),
     ) {
-        let tokens = spread(total, &text_bytes);
+        let mut spread = Spread::new(total, text_bytes.iter().copied());
+        let tokens: Vec<u32> = text_bytes.iter().map(|bytes| spread.next(*bytes)).collect();
         prop_assert_eq!(tokens.iter().sum::<u32>(), total);
         if total as usize >= text_bytes.len() {
             prop_assert!(tokens.iter().all(|tokens| *tokens >= 1));

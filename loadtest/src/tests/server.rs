@@ -28,6 +28,8 @@ pub(crate) enum Answer {
     Body(u16, Value),
     /// Nothing, ever.
     Silence,
+    /// Another one, with a header.
+    Headed(&'static str, &'static str, Box<Answer>),
 }
 
 /// How a stream ends.
@@ -188,10 +190,15 @@ async fn respond(request: Request<Incoming>, script: Arc<Script>) -> Result<Resp
     }
 }
 
-async fn answer(answer: Answer) -> Response<Body> {
-    match answer {
+async fn answer(what: Answer) -> Response<Body> {
+    match what {
         Answer::Body(status, body) => json_body(status, &body),
         Answer::Silence => std::future::pending().await,
+        Answer::Headed(name, value, other) => {
+            let mut response = Box::pin(answer(*other)).await;
+            response.headers_mut().insert(name, http::HeaderValue::from_static(value));
+            response
+        }
         Answer::Slow(events) => stream(futures::stream::iter(events).then(|(delay_ms, event)| async move {
             tokio::time::sleep(std::time::Duration::from_millis(delay_ms)).await;
             Ok(Frame::data(Bytes::from(event)))

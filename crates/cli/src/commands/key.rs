@@ -15,9 +15,7 @@ pub(super) fn run(KeyCommand::New { tenant }: &KeyCommand) -> Result<ExitCode> {
         plain && (1..=64).contains(&tenant.len()),
         "the tenant `{tenant}` must have 1 to 64 letters, digits, '-', '_' or '.'; choose another with --tenant"
     );
-    // Two random UUIDs hold 244 random bits.
-    let random = [Uuid::new_v4(), Uuid::new_v4()].map(Uuid::into_bytes).concat();
-    let key = format!("tenk-{}", hex::encode(random));
+    let key = random();
     // Alone on standard output, for scripts.
     print(&format!("{key}\n"))?;
     eprintln!("\nThat is the key; it is not shown again. Add this to the gateway's configuration:\n");
@@ -26,4 +24,11 @@ pub(super) fn run(KeyCommand::New { tenant }: &KeyCommand) -> Result<ExitCode> {
         hex::encode(Sha256::digest(key.as_bytes()))
     );
     Ok(ExitCode::SUCCESS)
+}
+
+/// A key that nobody has.
+pub(super) fn random() -> String {
+    // Two random UUIDs hold 244 random bits.
+    let bytes = [Uuid::new_v4(), Uuid::new_v4()].map(Uuid::into_bytes).concat();
+    format!("tenk-{}", hex::encode(bytes))
 }

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 
-use crate::args::{Args, Command, ComputeArgs, LoadtestCommand, RoleArgs};
+use crate::args::{Args, Command, ComputeArgs, RoleArgs};
 use crate::config::{Config, Role};
 use crate::shutdown::Shutdown;
 use crate::voice::Voice;
@@ -29,7 +29,8 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
         Command::Profile(command) => profile::run(&command),
         Command::Key(command) => key::run(&command),
         Command::Config(command) => config::run(&command),
-        Command::Loadtest(LoadtestCommand::Run(args)) => Ok(loadtest::run(*args).await?.into()),
+        Command::Loadtest(command) => command.run().await,
+        Command::Lab(command) => command.run().await,
     }
 }
 

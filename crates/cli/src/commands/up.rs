@@ -35,10 +35,18 @@ pub(super) async fn run(args: UpArgs) -> Result<ExitCode> {
         if !config.is_given("log.filter") {
             config.log.filter = "warn".into();
         }
+        // Nobody balances in front of a laptop.
+        if !config.is_given("gateway.drain_delay_ms") {
+            config.gateway.drain_delay_ms = 0;
+        }
         if let Some(profile) = profiles.first() {
             simulated::set_limits(config, profile);
         }
     })?;
+    if !config.gateway.keys.is_empty() {
+        // Without one anybody on this machine could go round the gateway, and pass for any tenant.
+        config.gateway.worker_api_key.get_or_insert_with(commands::key::random);
+    }
     commands::set_threads(&args.compute)?;
     let shutdown = Shutdown::listen(voice)?;
     let address = config.gateway.listen;
@@ -162,6 +170,7 @@ fn welcome(address: SocketAddr, config: &Config, models: &[String], took: Durati
     let base = format!("http://{address}");
     let workers = &config.gateway.workers;
     let key = if config.gateway.keys.is_empty() { "" } else { " -H 'Authorization: Bearer YOUR_KEY'" };
+    let wanted = if config.gateway.worker_api_key.is_none() { "" } else { ", behind `worker_api_key`" };
     let mut metrics: String =
         workers.iter().take(METRICS_SHOWN_MAX).map(|worker| format!("  {worker}/metrics\n")).collect();
     if let Some(more) = workers.len().checked_sub(METRICS_SHOWN_MAX + 1) {
@@ -171,7 +180,7 @@ fn welcome(address: SocketAddr, config: &Config, models: &[String], took: Durati
         "tenk is up after {took:.1} s: {workers}, serving {models}
 
   {base}/v1        OpenAI's API: give it to any client as base URL
-  {base}/metrics   the gateway's metrics; each worker has its own:
+  {base}/metrics   the gateway's metrics; each worker has its own{wanted}:
 {metrics}
 Try it:
   curl -i {base}/v1/chat/completions{key} -d {body}

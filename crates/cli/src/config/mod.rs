@@ -24,6 +24,9 @@ pub(crate) use self::suggest::nearest;
 const SECTIONS: [&str; 8] =
     ["gateway", "worker", "model", "engine", "scheduler", "routing", "response_cache", "log"];
 
+/// With fewer, a tenant that knows one of its salts could try all secrets.
+const SALT_SECRET_BYTES_MIN: usize = 16;
+
 /// Every setting there is.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -119,6 +122,7 @@ impl Config {
     /// Asks each part that the role runs whether its section is sound.
     pub(crate) fn validate(&self, role: Role) -> Result<()> {
         self.log.validate().map_err(|error| self.refused("log.filter", error.to_string()))?;
+        self.check_secrets(role)?;
         if role != Role::Worker {
             self.ask("gateway", self.gateway.validate())?;
             self.ask("routing", self.routing.validate())?;
@@ -152,6 +156,36 @@ impl Config {
         self.ask("scheduler", scheduler.validate())
     }
 
+    /// Refuses what `config show` prints in a secret's place, and a salt that can be guessed.
+    fn check_secrets(&self, role: Role) -> Result<()> {
+        let user_info = |url: &'_ str| Some(url.split_once("://")?.1.rsplit_once('@')?.0.to_owned());
+        for (setting, secret) in [
+            ("gateway.salt_secret", self.gateway.salt_secret.clone()),
+            ("gateway.worker_api_key", self.gateway.worker_api_key.clone()),
+            ("worker.api_key", self.worker.api_key.clone()),
+            ("response_cache.redis_url", self.response_cache.redis_url.as_deref().and_then(user_info)),
+        ] {
+            if secret.is_some_and(|secret| secret.split(':').any(|part| part == show::MASK)) {
+                let message = format!(
+                    "`{setting}` holds ***, which `tenk config show` prints in a secret's place; write the secret \
+                     itself, or leave the key out"
+                );
+                return Err(self.refused(setting, message));
+            }
+        }
+        match &self.gateway.salt_secret {
+            Some(secret) if role != Role::Worker && secret.len() < SALT_SECRET_BYTES_MIN => {
+                let message = format!(
+                    "`gateway.salt_secret` has {} characters, but must have {SALT_SECRET_BYTES_MIN} or more, so that \
+                     nobody can guess it; `openssl rand -hex 32` prints one",
+                    secret.len()
+                );
+                Err(self.refused("gateway.salt_secret", message))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// A worker in a gateway's own process: on a free loopback port, whatever `[worker]` says, and it knows the key
     /// that the gateway sends.
     pub(crate) fn embedded_worker(&self) -> worker::Config {
@@ -161,7 +195,7 @@ impl Config {
         worker::Config { listen, api_key, step_log: None, ..self.worker.clone() }
     }
 
-    /// Every setting in force as a configuration file, secrets masked.
+    /// Every setting in force as a configuration file, secrets masked and commented out.
     pub(crate) fn show(&self) -> Result<String> {
         show::show(self)
     }

@@ -7,16 +7,26 @@ use super::Config;
 
 const SECRETS: [&str; 3] = ["api_key", "worker_api_key", "salt_secret"];
 
+/// What is shown of a secret.
+pub(super) const MASK: &str = "***";
+
 /// Whether a key of this name holds what nobody should see.
 pub(super) fn is_secret(key: &str) -> bool {
     SECRETS.contains(&key)
 }
 
-/// TOML text with secrets masked.
+/// TOML text. A secret that is set stands there as a comment: a file made of this must not set it to its mask.
 pub(super) fn show(config: &Config) -> Result<String> {
     let mut value = Value::try_from(config)?;
     mask(&mut value);
-    Ok(toml::to_string_pretty(&value)?)
+    let text = toml::to_string_pretty(&value)?;
+    Ok(text.lines().map(|line| format!("{}{line}\n", if is_masked(line) { "# " } else { "" })).collect())
+}
+
+fn is_masked(line: &str) -> bool {
+    let Some((key, value)) = line.split_once(" = ") else { return false };
+    // A password inside an address is masked by the address's owner.
+    (is_secret(key) && value.trim_matches('"') == MASK) || (key == "redis_url" && value.contains("://***@"))
 }
 
 fn mask(value: &mut Value) {
@@ -24,7 +34,7 @@ fn mask(value: &mut Value) {
         Value::Table(table) => {
             for (key, value) in table.iter_mut() {
                 if is_secret(key) {
-                    *value = Value::String("***".into());
+                    *value = Value::String(MASK.into());
                 } else {
                     mask(value);
                 }

@@ -224,7 +224,38 @@ fn secrets_are_not_shown() {
     config.gateway.salt_secret = Some("secret-of-salt".into());
     config.worker.api_key = Some("secret-of-worker".into());
     let shown = config.show().expect("shows");
-    assert!(!shown.contains("secret-of") && shown.contains("salt_secret = \"***\""));
+    assert!(!shown.contains("secret-of"), "{shown}");
+    for key in ["worker_api_key", "salt_secret", "api_key"] {
+        assert!(shown.lines().any(|line| line == format!("# {key} = \"***\"")), "{shown}");
+    }
+    let worker = format!("{:?}", config.worker);
+    assert!(!worker.contains("secret-of") && worker.contains("api_key: Some(\"***\")"), "{worker}");
+}
+
+#[test]
+fn a_mask_is_not_taken_for_a_secret_and_a_salt_that_can_be_guessed_is_refused() {
+    let refused = |text: &str, role| {
+        let config = parse(text).expect("well-formed");
+        config.validate(role).err().map(|error| error.to_string()).unwrap_or_default()
+    };
+    for (text, setting) in [
+        ("[gateway]\nsalt_secret = \"***\"\n", "gateway.salt_secret"),
+        ("[gateway]\nworker_api_key = \"***\"\n", "gateway.worker_api_key"),
+        ("[worker]\napi_key = \"***\"\n", "worker.api_key"),
+        ("[response_cache]\nredis_url = \"redis://***@127.0.0.1:6379\"\n", "response_cache.redis_url"),
+        ("[response_cache]\nredis_url = \"redis://me:***@127.0.0.1:6379\"\n", "response_cache.redis_url"),
+    ] {
+        for role in [Role::Up, Role::Gateway, Role::Worker] {
+            let message = refused(text, role);
+            assert!(message.starts_with(&format!("tenk.toml:2: `{setting}` holds ***")), "{message}");
+        }
+    }
+    let salt = |secret: &str| format!("[gateway]\nsalt_secret = \"{secret}\"\n");
+    let short = refused(&salt("0123456789abcde"), Role::Up);
+    assert!(short.starts_with("tenk.toml:2: `gateway.salt_secret` has 15 characters"), "{short}");
+    assert!(!short.contains("0123456789"), "a secret is not repeated: {short}");
+    assert_eq!(refused(&salt("0123456789abcdef"), Role::Up), "");
+    assert_eq!(refused("[response_cache]\nredis_url = \"redis://me:a***b@127.0.0.1:6379\"\n", Role::Up), "");
 }
 
 #[test]

@@ -27,8 +27,17 @@ fn secrets_are_not_shown_and_a_number_can_be_one() {
     let mut command = tenk(["config", "show"]);
     let command = command.env("TENK_WORKER__API_KEY", "1234567890123456");
     let shown = run(command.env("TENK_RESPONSE_CACHE__REDIS_URL", "redis://me:hidden@127.0.0.1")).succeeded();
-    assert!(shown.contains("api_key = \"***\"") && shown.contains("redis://***@127.0.0.1"), "{shown}");
+    assert!(shown.contains("\n# api_key = \"***\"\n"), "{shown}");
+    assert!(shown.contains("\n# redis_url = \"redis://***@127.0.0.1\"\n"), "{shown}");
     assert!(!shown.contains("123456789") && !shown.contains("hidden"), "{shown}");
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("tenk.toml");
+    std::fs::write(&path, &shown).expect("written");
+    run(&mut tenk(["config", "check", "--config", text(&path)])).succeeded();
+    std::fs::write(&path, shown.replace("# ", "")).expect("written");
+    let ended = run(&mut tenk(["config", "check", "--config", text(&path)]));
+    let refused = ended.refused();
+    assert!(refused.contains("holds ***") && refused.contains("leave the key out"), "{refused}");
 }
 
 #[test]

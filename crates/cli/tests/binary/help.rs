@@ -37,7 +37,7 @@ fn every_commands_help_has_an_example_and_each_example_names_a_command_and_flags
         // From a variable's assignment on, too.
         let examples: Vec<&str> = help
             .lines()
-            .filter(|line| line.starts_with("  tenk ") || line.contains(" tenk config show"))
+            .filter(|line| line.trim_start().starts_with("tenk ") || line.contains(" tenk config show"))
             .collect();
         assert!(!examples.is_empty(), "the help of `tenk {command}` has no example:\n{help}");
         for example in examples {

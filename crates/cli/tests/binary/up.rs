@@ -1,6 +1,6 @@
 //! `tenk up`
 
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::process::Command;
 
 use nix::sys::signal::Signal;
@@ -20,6 +20,11 @@ fn the_curl_that_it_prints_is_answered_and_the_second_time_from_the_cache() {
     assert!(printed.contains("2 workers, serving tiny"), "{printed}");
     assert!(printed.contains(&format!("http://{address}/v1")), "{printed}");
     assert!(get(address, "/metrics").body.contains("tenk_gateway"));
+    let workers = worker_addresses(&printed);
+    assert_eq!(workers.len(), 2, "{printed}");
+    for worker in workers {
+        assert_eq!(get(worker, "/metrics").status, 200, "without keys everything is open");
+    }
     let answer = post(address, CHAT, &chat("tiny"));
     assert_eq!((answer.status, &answer.json()["model"]), (200, &"tiny".into()), "{answer:?}");
 
@@ -41,6 +46,31 @@ fn the_curl_that_it_prints_is_answered_and_the_second_time_from_the_cache() {
     assert!(up.is_running());
     assert_eq!(request.finish().status, 200);
     assert_eq!(up.wait().code, Some(0));
+}
+
+/// Where the workers listen, as it prints them.
+fn worker_addresses(printed: &str) -> Vec<SocketAddr> {
+    let indented =
+        printed.lines().filter_map(|line| line.strip_prefix("  http://")?.strip_suffix("/metrics"));
+    indented.map(|address| address.parse().expect("an address")).collect()
+}
+
+#[test]
+fn with_keys_nobody_goes_round_the_gateway_to_its_workers() {
+    let (_folder, path) = tiny_model();
+    let keys = format!("[{{ tenant = \"a\", sha256 = \"{}\" }}]", "0".repeat(64));
+    let mut command = tenk(["up", "--listen", "127.0.0.1:0", "--workers", "1", "--model", text(&path)]);
+    let up = Process::start(command.env("TENK_GATEWAY__KEYS", keys));
+    // It is up only once the gateway, which knows the key, has asked the worker how it is.
+    let printed =
+        up.stdout.wait_for("the last line", |text| text.contains("Ctrl-C").then(|| text.to_owned()));
+    assert!(printed.contains("each worker has its own, behind `worker_api_key`"), "{printed}");
+    for worker in worker_addresses(&printed) {
+        assert_eq!(get(worker, "/v1/models").status, 401);
+        assert_eq!(get(worker, "/metrics").status, 401);
+        assert_eq!(get(worker, "/health/ready").status, 200);
+    }
+    assert_eq!(get(up.address(), "/v1/models").status, 401);
 }
 
 #[test]

@@ -29,7 +29,11 @@ struct Python {
 impl Python {
     fn line<W: ?Sized + Write>(&self, out: &mut W) -> io::Result<()> {
         match self.indent {
-            Some(indent) => write!(out, "\n{:1$}", "", indent * self.depth),
+            Some(indent) => {
+                out.write_all(b"\n")?;
+                // Not as a format's width, which ends at 65,535.
+                (0..indent * self.depth).try_for_each(|_| out.write_all(b" "))
+            }
             None => Ok(()),
         }
     }

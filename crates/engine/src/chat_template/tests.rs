@@ -3,6 +3,7 @@ use std::fs;
 use std::io::Cursor;
 use std::path::PathBuf;
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use candle_core::quantized::gguf_file::{Content, Value as GgufValue};
 use protocol::Message;
@@ -105,6 +106,40 @@ fn a_broken_template_is_not_the_clients_fault() {
 }
 
 #[test]
+fn what_a_sound_template_cannot_take_is_the_clients_fault() {
+    let call = json!({"function": {"name": "f", "arguments": "no JSON"}});
+    let called =
+        messages(json!([{"role": "user", "content": "x"}, {"role": "assistant", "tool_calls": [call]}]));
+    let each_argument =
+        "{% for call in messages[-1].tool_calls %}{{ call.function.arguments.items() }}{% endfor %}";
+    let tools = fixture("tools.jinja");
+    let kwargs = |value: Value| value.as_object().cloned().unwrap();
+    for (source, messages, kwargs) in [
+        (tools.as_str(), user("Hi"), kwargs(json!({"tools": 5}))),
+        ("{{ 'a' + mode }}{{ messages[0].content }}", user("Hi"), kwargs(json!({"mode": 1}))),
+        (each_argument, called, Map::new()),
+    ] {
+        let template = ChatTemplate::new(source, None, None).unwrap();
+        let error = template.render(&messages, true, &kwargs).unwrap_err();
+        // The second fails on plain messages, too: without `mode` there is nothing to add.
+        let fails_always = source.contains("mode");
+        assert_eq!(matches!(error, TemplateError::Unfit(_)), !fails_always, "{source}: {error:?}");
+        assert_eq!(error.is_client_fault(), !fails_always, "{source}: {error}");
+    }
+}
+
+#[test]
+fn a_date_is_that_of_the_rendering() {
+    static NOW: AtomicI64 = AtomicI64::new(0);
+    let source = "{{ strftime_now('%d %b %Y') }}";
+    let template = ChatTemplate::new(source, None, None).unwrap().with_clock(|| NOW.load(Ordering::Relaxed));
+    let date = || template.render(&user("Hi"), true, &Map::new()).unwrap();
+    assert_eq!(date(), "01 Jan 1970");
+    NOW.store(86_400, Ordering::Relaxed);
+    assert_eq!(date(), "02 Jan 1970");
+}
+
+#[test]
 fn a_raised_exception_is_found_below_other_errors() {
     let source = "{% macro check() %}{{ raise_exception('not ' ~ messages[0].content) }}{% endmacro %}\
         {% for message in messages %}{{ check() }}{% endfor %}";
@@ -125,6 +160,18 @@ fn names_that_the_request_decides_cannot_be_set_by_kwargs() {
 fn an_endless_rendering_is_cut_short() {
     let source = "{% for a in range(10000) %}{% for b in range(10000) %}{{ a }}{% endfor %}{% endfor %}";
     assert!(matches!(render(source, json!({})), Err(TemplateError::OutOfFuel)));
+}
+
+#[test]
+fn an_indent_is_bounded_however_deep_it_goes() {
+    let nested = "{{ deep | tojson(indent=16) }}";
+    let deep = (0..100).fold(json!(0), |inner, _| json!([inner]));
+    let text = render(nested, json!({ "deep": deep })).expect("renders");
+    assert!(text.contains(&format!("\n{}0\n", " ".repeat(1600))), "{text}");
+    for source in ["{{ messages | tojson(indent=70000) }}", "{{ messages | tojson(indent=9999999999) }}"] {
+        let error = render(source, json!({})).expect_err("refused").to_string();
+        assert!(error.contains("tojson indents by at most 16"), "{error}");
+    }
 }
 
 #[test]

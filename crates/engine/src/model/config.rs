@@ -1,6 +1,7 @@
 //! A model's shape, from GGUF metadata or from `config.json`.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 
 use candle_core::quantized::gguf_file::Value as GgufValue;
 use serde::{Deserialize, Serialize};
@@ -91,6 +92,8 @@ pub struct ModelConfig {
     pub rope_scaling: Option<RopeScaling>,
     /// Added to the mean square before its root is taken.
     pub rms_norm_eps: f64,
+    /// Whether the output layer is the embedding; `None` where the metadata leaves that to the tensors.
+    pub tied_embeddings: Option<bool>,
 }
 
 impl ModelConfig {
@@ -99,41 +102,51 @@ impl ModelConfig {
         let text = |key: &str| metadata.get(key).and_then(|value| value.to_string().ok());
         let name = text("general.architecture").ok_or_else(|| missing("general.architecture"))?;
         let architecture = Architecture::parse(name)?;
-        let get = |key: &str| metadata.get(&format!("{name}.{key}"));
-        let count = |key: &str| get(key).and_then(unsigned);
-        let float = |key: &str| get(key).and_then(|value| value.to_f32().ok()).map(f64::from);
-        let required = |key: &'static str| count(key).ok_or_else(|| missing(key));
-        let num_heads = required("attention.head_count")?;
-        let hidden_size = required("embedding_length")?;
-        let vocab_size = metadata
-            .get("tokenizer.ggml.tokens")
-            .and_then(|tokens| tokens.to_vec().ok())
-            .map(Vec::len)
-            .or_else(|| count("vocab_size"))
-            .ok_or_else(|| missing("tokenizer.ggml.tokens"))?;
-        let rope_scaling = match get("rope.scaling.type")
-            .and_then(|kind| kind.to_string().ok())
-            .map(String::as_str)
-        {
-            None | Some("none") => None,
-            Some("linear") => float("rope.scaling.factor").map(|factor| RopeScaling::Linear { factor }),
-            Some(other) => {
-                return Err(EngineError::Config(format!("the rope scaling `{other}` is not implemented")));
+        let fields = GgufFields { metadata, architecture: name };
+        let num_heads = fields.required("attention.head_count")?;
+        let hidden_size = fields.required("embedding_length")?;
+        let head_dim = fields.count("attention.key_length")?.unwrap_or(hidden_size / num_heads.max(1));
+        for key in ["attention.value_length", "rope.dimension_count"] {
+            if let Some(found) = fields.count(key)?.filter(|found| *found != head_dim) {
+                let reason = format!(
+                    "`{name}.{key}` is {found}, but only the width of a head, {head_dim}, is implemented"
+                );
+                return Err(EngineError::Config(reason));
             }
+        }
+        if fields.count("expert_count")?.unwrap_or(0) > 0 {
+            return Err(EngineError::Config("mixtures of experts are not implemented".into()));
+        }
+        let tokens = metadata.get("tokenizer.ggml.tokens").and_then(|tokens| tokens.to_vec().ok());
+        let vocab_size = match tokens {
+            Some(tokens) => tokens.len(),
+            None => fields.count("vocab_size")?.ok_or_else(|| missing("tokenizer.ggml.tokens"))?,
         };
+        let rope_scaling = match text(&fields.key("rope.scaling.type")).map(String::as_str) {
+            None | Some("none") => None,
+            Some("linear") => {
+                let factor = fields.float("rope.scaling.factor")?;
+                let factor = factor.ok_or_else(|| missing(&fields.key("rope.scaling.factor")))?;
+                Some(RopeScaling::Linear { factor })
+            }
+            Some(other) => return Err(unknown_scaling(other)),
+        };
+        let context_len = fields.required("context_length")?;
+        let window = fields.count("attention.sliding_window")?.filter(|window| *window > 0);
         Self {
             architecture,
-            num_layers: required("block_count")?,
+            num_layers: fields.required("block_count")?,
             hidden_size,
-            intermediate_size: required("feed_forward_length")?,
+            intermediate_size: fields.required("feed_forward_length")?,
             num_heads,
-            num_kv_heads: count("attention.head_count_kv").unwrap_or(num_heads),
-            head_dim: count("attention.key_length").unwrap_or(hidden_size / num_heads.max(1)),
+            num_kv_heads: fields.count("attention.head_count_kv")?.unwrap_or(num_heads),
+            head_dim,
             vocab_size,
-            context_len: required("context_length")?,
-            rope_theta: float("rope.freq_base").unwrap_or(10_000.0),
+            context_len: window.map_or(context_len, |window| window.min(context_len)),
+            rope_theta: fields.float("rope.freq_base")?.unwrap_or(10_000.0),
             rope_scaling,
-            rms_norm_eps: float("attention.layer_norm_rms_epsilon").unwrap_or(1e-5),
+            rms_norm_eps: fields.float("attention.layer_norm_rms_epsilon")?.unwrap_or(1e-5),
+            tied_embeddings: None,
         }
         .checked()
     }
@@ -142,32 +155,47 @@ impl ModelConfig {
     pub fn from_json(config: &Value) -> Result<Self, EngineError> {
         let name = config["model_type"].as_str().ok_or_else(|| missing("model_type"))?;
         let architecture = Architecture::parse(name)?;
-        let count = |key: &str| config[key].as_u64().and_then(|value| usize::try_from(value).ok());
-        let required = |key: &'static str| count(key).ok_or_else(|| missing(key));
+        let required = |key: &str| count_of(config, key)?.ok_or_else(|| missing(key));
         let num_heads = required("num_attention_heads")?;
         let hidden_size = required("hidden_size")?;
         if config["use_sliding_window"] == true {
             return Err(EngineError::Config("sliding-window attention is not implemented".into()));
         }
+        if config["quantization_config"].is_object() {
+            let reason =
+                "quantized safetensors are not implemented; give a .gguf file or the original folder";
+            return Err(EngineError::Config(reason.into()));
+        }
+        if let Some(other) = config["hidden_act"].as_str().filter(|name| !["silu", "swish"].contains(name)) {
+            let other: String = other.chars().take(64).collect();
+            return Err(EngineError::Config(format!(
+                "the activation `{other}` is not implemented; `silu` is"
+            )));
+        }
         let context_len = required("max_position_embeddings")?;
         // Mistral's first releases attend to a window only; within it there is no difference.
-        let window = count("sliding_window").filter(|_| architecture == Architecture::Mistral);
+        let window = match architecture {
+            Architecture::Mistral => count_of(config, "sliding_window")?,
+            _ => None,
+        };
+        let rope_theta = match float_of(config, "rope_theta")? {
+            None => float_of(&config["rope_parameters"], "rope_theta")?,
+            given => given,
+        };
         Self {
             architecture,
             num_layers: required("num_hidden_layers")?,
             hidden_size,
             intermediate_size: required("intermediate_size")?,
             num_heads,
-            num_kv_heads: count("num_key_value_heads").unwrap_or(num_heads),
-            head_dim: count("head_dim").unwrap_or(hidden_size / num_heads.max(1)),
+            num_kv_heads: count_of(config, "num_key_value_heads")?.unwrap_or(num_heads),
+            head_dim: count_of(config, "head_dim")?.unwrap_or(hidden_size / num_heads.max(1)),
             vocab_size: required("vocab_size")?,
             context_len: window.map_or(context_len, |window| window.min(context_len)),
-            rope_theta: config["rope_theta"]
-                .as_f64()
-                .or(config["rope_parameters"]["rope_theta"].as_f64())
-                .unwrap_or(10_000.0),
+            rope_theta: rope_theta.unwrap_or(10_000.0),
             rope_scaling: rope_scaling_of(config)?,
-            rms_norm_eps: config["rms_norm_eps"].as_f64().unwrap_or(1e-6),
+            rms_norm_eps: float_of(config, "rms_norm_eps")?.unwrap_or(1e-6),
+            tied_embeddings: config["tie_word_embeddings"].as_bool(),
         }
         .checked()
     }
@@ -177,32 +205,47 @@ impl ModelConfig {
         2 * self.num_layers * self.num_kv_heads * self.head_dim * element_bytes
     }
 
-    /// Numbers in all weights, from the shape; the output layer counted only if it is not the embedding.
-    pub fn num_parameters(&self, tied_embeddings: bool) -> usize {
-        let attention = 2 * self.hidden_size * self.head_dim * (self.num_heads + self.num_kv_heads);
-        let feed_forward = 3 * self.hidden_size * self.intermediate_size;
-        let embeddings = self.vocab_size * self.hidden_size * if tied_embeddings { 1 } else { 2 };
-        self.num_layers * (attention + feed_forward + 2 * self.hidden_size) + embeddings + self.hidden_size
-    }
-
     /// A hostile or broken file must fail here, not in an allocation or a division.
     fn checked(self) -> Result<Self, EngineError> {
-        let sound = (1..=1024).contains(&self.num_layers)
-            && (1..=1 << 17).contains(&self.hidden_size)
-            && (1..=1 << 20).contains(&self.intermediate_size)
-            && (1..=1024).contains(&self.num_heads)
-            && (1..=self.num_heads).contains(&self.num_kv_heads)
-            && self.num_heads.is_multiple_of(self.num_kv_heads)
-            && (2..=1024).contains(&self.head_dim)
-            && self.head_dim.is_multiple_of(2)
-            && (1..=1 << 22).contains(&self.vocab_size)
-            && (1..=1 << 24).contains(&self.context_len)
-            && self.rope_theta > 1.0
-            && self.rms_norm_eps >= 0.0;
-        if sound {
-            Ok(self)
-        } else {
-            Err(EngineError::Config(format!("the model's shape makes no sense: {self:?}")))
+        let within = |what: &str, value: usize, range: RangeInclusive<usize>| {
+            if range.contains(&value) {
+                return Ok(());
+            }
+            let (least, most) = range.into_inner();
+            Err(EngineError::Config(format!("the model has {value} {what}, but must have {least} to {most}")))
+        };
+        within("layers", self.num_layers, 1..=1024)?;
+        within("numbers in its hidden state", self.hidden_size, 1..=1 << 17)?;
+        within("numbers in its feed-forward", self.intermediate_size, 1..=1 << 20)?;
+        within("heads", self.num_heads, 1..=1024)?;
+        within("key and value heads", self.num_kv_heads, 1..=self.num_heads)?;
+        within("numbers in a head", self.head_dim, 2..=1024)?;
+        within("tokens in its vocabulary", self.vocab_size, 1..=1 << 22)?;
+        within("tokens of context", self.context_len, 1..=1 << 24)?;
+        let demand = |holds: bool, what: &str| {
+            if holds { Ok(()) } else { Err(EngineError::Config(format!("{what}, in {self:?}"))) }
+        };
+        demand(
+            self.num_heads.is_multiple_of(self.num_kv_heads),
+            "the heads are no multiple of the key and value heads",
+        )?;
+        demand(self.head_dim.is_multiple_of(2), "the width of a head is odd")?;
+        demand(self.rope_theta.is_finite() && self.rope_theta > 1.0, "the rotary base is not above 1")?;
+        demand((0.0..1.0).contains(&self.rms_norm_eps), "the norm's epsilon is not between 0 and 1")?;
+        demand(self.rope_scaling.is_none_or(RopeScaling::is_sound), "the rope scaling makes no sense")?;
+        Ok(self)
+    }
+}
+
+impl RopeScaling {
+    fn is_sound(self) -> bool {
+        let positive = |number: f64| number.is_finite() && number > 0.0;
+        match self {
+            Self::Linear { factor } => positive(factor),
+            Self::Llama3 { factor, low_freq_factor, high_freq_factor, original_context_len } => {
+                [factor, low_freq_factor, high_freq_factor, original_context_len].into_iter().all(positive)
+                    && high_freq_factor > low_freq_factor
+            }
         }
     }
 }
@@ -211,7 +254,7 @@ fn rope_scaling_of(config: &Value) -> Result<Option<RopeScaling>, EngineError> {
     let scaling =
         [&config["rope_scaling"], &config["rope_parameters"]].into_iter().find(|value| value.is_object());
     let Some(scaling) = scaling else { return Ok(None) };
-    let float = |key: &'static str| scaling[key].as_f64().ok_or_else(|| missing(key));
+    let float = |key: &str| float_of(scaling, key)?.ok_or_else(|| missing(key));
     match scaling["rope_type"].as_str().or(scaling["type"].as_str()).unwrap_or("default") {
         "default" => Ok(None),
         "linear" => Ok(Some(RopeScaling::Linear { factor: float("factor")? })),
@@ -221,20 +264,82 @@ fn rope_scaling_of(config: &Value) -> Result<Option<RopeScaling>, EngineError> {
             high_freq_factor: float("high_freq_factor")?,
             original_context_len: float("original_max_position_embeddings")?,
         })),
-        other => Err(EngineError::Config(format!("the rope scaling `{other}` is not implemented"))),
+        other => Err(unknown_scaling(other)),
     }
 }
 
-/// GGUF writers use any width of integer.
-fn unsigned(value: &GgufValue) -> Option<usize> {
-    value
-        .to_u64()
-        .ok()
-        .or_else(|| value.to_u32().ok().map(u64::from))
-        .or_else(|| value.to_i32().ok().and_then(|value| u64::try_from(value).ok()))
-        .and_then(|value| usize::try_from(value).ok())
+/// The keys under an architecture's name.
+struct GgufFields<'m> {
+    metadata: &'m HashMap<String, GgufValue>,
+    architecture: &'m str,
+}
+
+impl GgufFields<'_> {
+    fn key(&self, key: &str) -> String {
+        format!("{}.{key}", self.architecture)
+    }
+
+    fn required(&self, key: &str) -> Result<usize, EngineError> {
+        self.count(key)?.ok_or_else(|| missing(&self.key(key)))
+    }
+
+    /// Writers use any width of integer.
+    fn count(&self, key: &str) -> Result<Option<usize>, EngineError> {
+        let key = self.key(key);
+        let Some(value) = self.metadata.get(&key) else { return Ok(None) };
+        let signed = match value {
+            GgufValue::I8(value) => Some(i64::from(*value)),
+            GgufValue::I16(value) => Some(i64::from(*value)),
+            GgufValue::I32(value) => Some(i64::from(*value)),
+            GgufValue::I64(value) => Some(*value),
+            _ => None,
+        };
+        let unsigned = match value {
+            GgufValue::Bool(_) => None,
+            value => value.to_u64().ok().or_else(|| u64::try_from(signed?).ok()),
+        };
+        let count = unsigned.and_then(|value| usize::try_from(value).ok());
+        count.map(Some).ok_or_else(|| malformed(&key, &format!("{value:?}"), "a whole number"))
+    }
+
+    fn float(&self, key: &str) -> Result<Option<f64>, EngineError> {
+        let key = self.key(key);
+        let Some(value) = self.metadata.get(&key) else { return Ok(None) };
+        let number = value.to_f32().map(f64::from).or_else(|_| value.to_f64());
+        number.map(Some).map_err(|_| malformed(&key, &format!("{value:?}"), "a number"))
+    }
+}
+
+fn count_of(config: &Value, key: &str) -> Result<Option<usize>, EngineError> {
+    let value = &config[key];
+    let count = value.as_u64().and_then(|value| usize::try_from(value).ok());
+    if value.is_null() {
+        return Ok(None);
+    }
+    count.map(Some).ok_or_else(|| malformed(key, &value.to_string(), "a whole number"))
+}
+
+fn float_of(config: &Value, key: &str) -> Result<Option<f64>, EngineError> {
+    let value = &config[key];
+    if value.is_null() {
+        return Ok(None);
+    }
+    value.as_f64().map(Some).ok_or_else(|| malformed(key, &value.to_string(), "a number"))
 }
 
 fn missing(key: &str) -> EngineError {
     EngineError::Config(format!("the model's metadata has no `{key}`"))
 }
+
+fn malformed(key: &str, found: &str, expected: &str) -> EngineError {
+    let found: String = found.chars().take(64).collect();
+    EngineError::Config(format!("the model's `{key}` is {found}, but must be {expected}"))
+}
+
+fn unknown_scaling(name: &str) -> EngineError {
+    let name: String = name.chars().take(64).collect();
+    EngineError::Config(format!("the rope scaling `{name}` is not implemented; `linear` and `llama3` are"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use candle_nn::ops::rms_norm;
 use candle_nn::rotary_emb::rope_thd;
 
 use crate::EngineError;
-use crate::model::{Batch, Linear, ModelConfig, RopeTable, Shard, Weights};
+use crate::model::{Architecture, Batch, Linear, ModelConfig, RopeTable, Shard, Weights};
 use crate::ops::Ops;
 
 /// The weights of one rank. Immutable, so engines in one process share them; keys and values live in [`Ops`].
@@ -50,7 +50,7 @@ impl Transformer {
         weights.set_layout(&config);
         let (vocab, hidden) = (config.vocab_size, config.hidden_size);
         let embedding = weights.get("model.embed_tokens.weight", &[vocab, hidden], device)?;
-        let tied_embeddings = !weights.contains("lm_head.weight");
+        let tied_embeddings = weights.tied_embeddings(&config);
         let output = if tied_embeddings {
             Linear { weight: embedding.clone(), bias: None }
         } else {
@@ -159,6 +159,9 @@ impl Layer {
         device: &Device,
     ) -> Result<Self, EngineError> {
         let name = |part: &str| format!("model.layers.{layer}.{part}");
+        for part in required_beyond_llama(config.architecture) {
+            weights.require(&name(part))?;
+        }
         let (hidden, inner) = (config.hidden_size, config.intermediate_size);
         let (query, kv) = (config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim);
         let mut column =
@@ -182,5 +185,14 @@ impl Layer {
             up,
             down,
         })
+    }
+}
+
+/// Tensors whose absence means a broken file in one family, and nothing in the others.
+const fn required_beyond_llama(architecture: Architecture) -> &'static [&'static str] {
+    match architecture {
+        Architecture::Llama | Architecture::Mistral => &[],
+        Architecture::Qwen2 => &["self_attn.q_proj.bias", "self_attn.k_proj.bias", "self_attn.v_proj.bias"],
+        Architecture::Qwen3 => &["self_attn.q_norm.weight", "self_attn.k_norm.weight"],
     }
 }

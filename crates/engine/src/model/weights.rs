@@ -1,18 +1,20 @@
 //! Finds a model's tensors in a GGUF file or a folder of safetensors, under Hugging Face's names, as f32.
 
-use std::collections::HashMap;
-use std::fs::File;
-use std::io::BufReader;
+mod folder;
+mod gguf;
+
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use candle_core::quantized::{GgmlDType, gguf_file};
-use candle_core::safetensors::BufferedSafetensors;
+use candle_core::quantized::gguf_file;
 use candle_core::{DType, Device, Tensor};
 
+use self::folder::Folder;
+use self::gguf::GgufFile;
 use crate::EngineError;
 use crate::model::{Architecture, ModelConfig};
 
-/// An opened model file.
+/// An opened model file. Only headers are in memory; each tensor is read when it is asked for.
 #[derive(Debug)]
 pub struct Weights {
     source: Source,
@@ -21,18 +23,17 @@ pub struct Weights {
     deinterleave_heads: Option<ModelConfig>,
 }
 
+#[derive(Debug)]
 enum Source {
-    Gguf { content: Box<gguf_file::Content>, reader: BufReader<File> },
-    Safetensors { files: Vec<BufferedSafetensors>, file_of: HashMap<String, usize> },
+    Gguf(GgufFile),
+    Safetensors(Folder),
 }
 
-impl std::fmt::Debug for Source {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Gguf { .. } => formatter.write_str("Gguf"),
-            Self::Safetensors { .. } => formatter.write_str("Safetensors"),
-        }
-    }
+/// What a header says of a tensor.
+struct TensorSummary<'w> {
+    name: &'w str,
+    dtype: String,
+    num_elements: usize,
 }
 
 /// The two formats that are read.
@@ -45,38 +46,37 @@ pub enum WeightsKind {
 }
 
 impl Weights {
-    /// Opens a `.gguf` file or a folder. Nothing but headers is read from GGUF; safetensors are read whole.
+    /// Opens a `.gguf` file or a folder and reads the headers.
     pub fn open(path: &Path) -> Result<Self, EngineError> {
-        let source = if path.is_dir() { open_folder(path)? } else { open_gguf(path)? };
+        let source = if path.is_dir() {
+            Source::Safetensors(Folder::open(path)?)
+        } else {
+            Source::Gguf(GgufFile::open(path)?)
+        };
         Ok(Self { source, path: path.to_owned(), deinterleave_heads: None })
     }
 
     /// Which format it is.
     pub fn kind(&self) -> WeightsKind {
         match self.source {
-            Source::Gguf { .. } => WeightsKind::Gguf,
-            Source::Safetensors { .. } => WeightsKind::Safetensors,
+            Source::Gguf(_) => WeightsKind::Gguf,
+            Source::Safetensors(_) => WeightsKind::Safetensors,
         }
     }
 
     /// The GGUF header, if that is the format.
     pub fn gguf(&self) -> Option<&gguf_file::Content> {
         match &self.source {
-            Source::Gguf { content, .. } => Some(content),
-            Source::Safetensors { .. } => None,
+            Source::Gguf(file) => Some(&file.content),
+            Source::Safetensors(_) => None,
         }
     }
 
     /// The model's shape.
     pub fn config(&self) -> Result<ModelConfig, EngineError> {
         let config = match &self.source {
-            Source::Gguf { content, .. } => ModelConfig::from_gguf(&content.metadata),
-            Source::Safetensors { .. } => {
-                let text = std::fs::read(self.path.join("config.json"))?;
-                let json =
-                    serde_json::from_slice(&text).map_err(|error| EngineError::load(&self.path, error))?;
-                ModelConfig::from_json(&json)
-            }
+            Source::Gguf(file) => ModelConfig::from_gguf(&file.content.metadata),
+            Source::Safetensors(folder) => ModelConfig::from_json(&folder.config()?),
         };
         config.map_err(|error| match error {
             EngineError::Config(reason) => EngineError::load(&self.path, reason),
@@ -90,37 +90,39 @@ impl Weights {
         self.deinterleave_heads = (llama && self.kind() == WeightsKind::Gguf).then(|| config.clone());
     }
 
+    /// Whether the output layer is the embedding: the metadata's word, else whether there is an output layer.
+    pub fn tied_embeddings(&self, config: &ModelConfig) -> bool {
+        config.tied_embeddings.unwrap_or_else(|| !self.contains("lm_head.weight"))
+    }
+
+    /// Numbers in all weights, biases and norms; an output layer that is the embedding counts once, rotary tables
+    /// not at all.
+    pub fn num_parameters(&self, config: &ModelConfig) -> usize {
+        let output = self.name_of("lm_head.weight");
+        let tied = self.tied_embeddings(config);
+        let counts = |name: &str| {
+            !(name == "rope_freqs.weight" || name.ends_with(".rotary_emb.inv_freq") || tied && name == output)
+        };
+        self.tensors().filter(|tensor| counts(tensor.name)).map(|tensor| tensor.num_elements).sum()
+    }
+
     /// The type of most weights' numbers, for people.
     pub fn quantization(&self) -> String {
-        let mut counts: HashMap<String, usize> = HashMap::new();
-        match &self.source {
-            Source::Gguf { content, .. } => {
-                for tensor in content.tensor_infos.values() {
-                    *counts.entry(dtype_name(tensor.ggml_dtype)).or_default() += tensor.shape.elem_count();
-                }
-            }
-            Source::Safetensors { files, .. } => {
-                for (_, view) in files.iter().flat_map(BufferedSafetensors::tensors) {
-                    *counts.entry(format!("{:?}", view.dtype())).or_default() +=
-                        view.shape().iter().product::<usize>();
-                }
-            }
+        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+        for tensor in self.tensors() {
+            *counts.entry(tensor.dtype).or_default() += tensor.num_elements;
         }
         counts.into_iter().max_by_key(|(_, count)| *count).map_or_else(|| "none".into(), |(name, _)| name)
     }
 
     /// Whether a tensor of this Hugging Face name is there.
     pub fn contains(&self, name: &str) -> bool {
-        match &self.source {
-            Source::Gguf { content, .. } => content.tensor_infos.contains_key(&gguf_name(name)),
-            Source::Safetensors { file_of, .. } => file_of.contains_key(name),
-        }
+        self.shape(name).is_some()
     }
 
     /// A tensor as f32 on `device`; its shape must be the expected one.
     pub fn get(&mut self, name: &str, shape: &[usize], device: &Device) -> Result<Tensor, EngineError> {
-        self.find(name, shape, device)?
-            .ok_or_else(|| EngineError::load(&self.path, format!("it has no tensor `{name}`")))
+        self.find(name, shape, device)?.ok_or_else(|| self.missing(name))
     }
 
     /// The same for a tensor that may be absent.
@@ -130,21 +132,52 @@ impl Weights {
         shape: &[usize],
         device: &Device,
     ) -> Result<Option<Tensor>, EngineError> {
-        if !self.contains(name) {
-            return Ok(None);
-        }
-        let tensor = match &mut self.source {
-            Source::Gguf { content, reader } => {
-                content.tensor(reader, &gguf_name(name), &Device::Cpu)?.dequantize(&Device::Cpu)?
-            }
-            Source::Safetensors { files, file_of } => files[file_of[name]].load(name, &Device::Cpu)?,
-        };
-        if tensor.dims() != shape {
-            let reason = format!("`{name}` has shape {:?}, but its metadata says {shape:?}", tensor.dims());
+        let Some(found) = self.shape(name) else { return Ok(None) };
+        let own_name = self.name_of(name);
+        // Before it is read: a shape that is expected is one that fits in memory.
+        if found != shape {
+            let reason = format!("`{own_name}` has shape {found:?}, but the metadata asks for {shape:?}");
             return Err(EngineError::load(&self.path, reason));
         }
+        let tensor = match &mut self.source {
+            Source::Gguf(file) => file
+                .load(&own_name)
+                .map_err(|error| EngineError::load(&self.path, format!("`{own_name}`: {error}")))?,
+            Source::Safetensors(folder) => folder.load(&own_name)?,
+        };
         let tensor = self.halves_apart(name, tensor.to_dtype(DType::F32)?)?;
         Ok(Some(tensor.to_device(device)?))
+    }
+
+    /// Refuses a file without this tensor.
+    pub fn require(&self, name: &str) -> Result<(), EngineError> {
+        if self.contains(name) { Ok(()) } else { Err(self.missing(name)) }
+    }
+
+    fn missing(&self, name: &str) -> EngineError {
+        EngineError::load(&self.path, format!("it has no tensor `{}`", self.name_of(name)))
+    }
+
+    /// What the file calls a tensor of this Hugging Face name.
+    fn name_of(&self, name: &str) -> String {
+        match self.source {
+            Source::Gguf(_) => gguf_name(name),
+            Source::Safetensors(_) => name.to_owned(),
+        }
+    }
+
+    fn shape(&self, name: &str) -> Option<&[usize]> {
+        match &self.source {
+            Source::Gguf(file) => file.shape(&gguf_name(name)),
+            Source::Safetensors(folder) => folder.shape(name),
+        }
+    }
+
+    fn tensors(&self) -> Box<dyn Iterator<Item = TensorSummary<'_>> + '_> {
+        match &self.source {
+            Source::Gguf(file) => Box::new(file.tensors()),
+            Source::Safetensors(folder) => Box::new(folder.tensors()),
+        }
     }
 
     /// Gives query and key rows of each head as first halves, then second halves, which one rotary kernel wants.
@@ -164,49 +197,6 @@ impl Weights {
     }
 }
 
-fn open_gguf(path: &Path) -> Result<Source, EngineError> {
-    let mut reader = BufReader::new(File::open(path).map_err(|error| EngineError::load(path, error))?);
-    let content = gguf_file::Content::read(&mut reader).map_err(|error| {
-        EngineError::load(path, format!("it is not a GGUF file, or is cut short: {error}"))
-    })?;
-    let file_bytes = std::fs::metadata(path)?.len();
-    let end = content.tensor_infos.values().map(|info| {
-        let blocks = info.shape.elem_count() / info.ggml_dtype.block_size();
-        content.tensor_data_offset + info.offset + (blocks * info.ggml_dtype.type_size()) as u64
-    });
-    match end.max() {
-        Some(end) if end > file_bytes => Err(EngineError::load(
-            path,
-            format!("it has {file_bytes} bytes but its tensors end at {end}: it is cut short"),
-        )),
-        _ => Ok(Source::Gguf { content: Box::new(content), reader }),
-    }
-}
-
-fn open_folder(path: &Path) -> Result<Source, EngineError> {
-    let mut names: Vec<PathBuf> = std::fs::read_dir(path)
-        .map_err(|error| EngineError::load(path, error))?
-        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .filter(|file| file.extension().is_some_and(|extension| extension == "safetensors"))
-        .collect();
-    names.sort();
-    if names.is_empty() {
-        return Err(EngineError::load(
-            path,
-            "the folder holds no .safetensors; give a .gguf file or a model folder",
-        ));
-    }
-    let mut files = Vec::new();
-    let mut file_of = HashMap::new();
-    for name in &names {
-        let file =
-            BufferedSafetensors::new(std::fs::read(name)?).map_err(|error| EngineError::load(name, error))?;
-        file_of.extend(file.tensors().into_iter().map(|(tensor, _)| (tensor, files.len())));
-        files.push(file);
-    }
-    Ok(Source::Safetensors { files, file_of })
-}
-
 /// From Hugging Face's tensor names to GGUF's.
 fn gguf_name(name: &str) -> String {
     let (stem, suffix) = name.rsplit_once('.').unwrap_or((name, "weight"));
@@ -214,7 +204,6 @@ fn gguf_name(name: &str) -> String {
         "model.embed_tokens" => return format!("token_embd.{suffix}"),
         "model.norm" => return format!("output_norm.{suffix}"),
         "lm_head" => return format!("output.{suffix}"),
-        "rope_freqs" => return format!("rope_freqs.{suffix}"),
         _ => {}
     }
     let Some((layer, part)) = stem.strip_prefix("model.layers.").and_then(|rest| rest.split_once('.')) else {
@@ -235,10 +224,4 @@ fn gguf_name(name: &str) -> String {
         other => other,
     };
     format!("blk.{layer}.{part}.{suffix}")
-}
-
-fn dtype_name(dtype: GgmlDType) -> String {
-    let name = format!("{dtype:?}").to_lowercase();
-    // `q4k` is written `q4_k` everywhere else; `q80` does not occur, candle says `Q8_0`.
-    if name.ends_with('k') && !name.contains('_') { name.replace('k', "_k") } else { name }
 }

@@ -188,6 +188,11 @@ impl Tokenizer {
         self.vocabulary.len()
     }
 
+    /// The bytes of the longest token: a text of more than `n` times as many has more than `n` tokens.
+    pub fn longest_token_bytes(&self) -> usize {
+        self.vocabulary.longest()
+    }
+
     /// The beginning-of-sequence token.
     pub fn bos(&self) -> Option<u32> {
         self.bos

@@ -6,6 +6,7 @@ pub(super) struct Vocabulary {
     /// Where each token's bytes end; they start where the one before ends.
     ends: Vec<u32>,
     special: Vec<bool>,
+    longest: usize,
 }
 
 impl Vocabulary {
@@ -14,6 +15,7 @@ impl Vocabulary {
             bytes: Vec::with_capacity(tokens * 8),
             ends: Vec::with_capacity(tokens),
             special: Vec::with_capacity(tokens),
+            longest: 0,
         }
     }
 
@@ -22,6 +24,12 @@ impl Vocabulary {
         self.bytes.extend_from_slice(bytes);
         self.ends.push(self.bytes.len() as u32);
         self.special.push(special);
+        self.longest = self.longest.max(bytes.len());
+    }
+
+    /// Bytes of the longest token.
+    pub(super) fn longest(&self) -> usize {
+        self.longest
     }
 
     pub(super) fn len(&self) -> usize {

@@ -28,7 +28,11 @@ impl<S: CallService> Assign<S> {
             (true, Some(only)) if table.models.len() == 1 => Arc::from(only),
             _ => Arc::clone(&call.model),
         };
-        let route = table.assign(&model, call.sticky, None).map_err(|error| refused(&model, &error))?;
+        if model.is_empty() {
+            let message = "missing field `model`; this server has several";
+            return Err(ApiError::invalid("model", message).into());
+        }
+        let route = table.assign(&model, call.sticky, None).map_err(|error| self.refused(&model, &error))?;
         let version: Arc<str> = Arc::from(route.version.as_str());
         call.pool = Some(Arc::from(route.pool.as_str()));
         call.version = Some(Arc::clone(&version));
@@ -38,13 +42,17 @@ impl<S: CallService> Assign<S> {
         call.trail.set_version(&version);
         self.inner.oneshot(call).await
     }
-}
 
-fn refused(model: &str, error: &RouteError) -> CallError {
-    match error {
-        RouteError::UnknownModel { .. } | RouteError::UnknownVersion { .. } => {
-            ApiError::model_not_found(model).into()
+    fn refused(&self, model: &str, error: &RouteError) -> CallError {
+        let unknown = matches!(error, RouteError::UnknownModel { .. } | RouteError::UnknownVersion { .. });
+        if unknown && !self.state.pool.any_unheard() {
+            return ApiError::model_not_found(model).into();
         }
-        _ => CallError::new(ErrorCode::Unavailable, "no version of this model takes requests at the moment"),
+        let message = if unknown {
+            "this model is not known yet, and not all workers have been heard; try again shortly"
+        } else {
+            "no version of this model takes requests at the moment"
+        };
+        CallError::new(ErrorCode::Unavailable, message)
     }
 }

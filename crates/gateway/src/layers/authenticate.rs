@@ -21,21 +21,23 @@ pub(crate) struct Tenant {
     pub(crate) name: Arc<str>,
     /// Sets the tenant's prefixes apart, in workers' caches and in digests.
     pub(crate) salt: Arc<str>,
+    /// The least `priority`, which goes first, that its requests may ask for.
+    pub(crate) priority_min: i32,
 }
 
 impl Tenant {
-    fn new(name: &str, secret: &[u8]) -> Self {
+    fn new(name: &str, priority_min: i32, secret: &[u8]) -> Self {
         let salt = match Hmac::<Sha256>::new_from_slice(secret) {
             Ok(mac) => hex::encode(&mac.chain_update(name.as_bytes()).finalize().into_bytes()[..16]),
             // HMAC takes keys of any length; should it ever not, nobody may share.
             Err(_) => uuid::Uuid::new_v4().simple().to_string(),
         };
-        Self { name: Arc::from(name), salt: Arc::from(salt) }
+        Self { name: Arc::from(name), salt: Arc::from(salt), priority_min }
     }
 
     /// Anyone.
     pub(crate) fn nobody() -> Self {
-        Self { name: Arc::from(""), salt: Arc::from("") }
+        Self { name: Arc::from(""), salt: Arc::from(""), priority_min: i32::MIN }
     }
 }
 
@@ -49,7 +51,7 @@ impl Keys {
         let decoded = keys.iter().filter_map(|key| {
             let mut hash = [0; 32];
             hex::decode_to_slice(&key.sha256, &mut hash).ok()?;
-            Some((hash, Tenant::new(&key.tenant, secret)))
+            Some((hash, Tenant::new(&key.tenant, key.priority_min, secret)))
         });
         Self(decoded.collect())
     }
@@ -113,7 +115,7 @@ mod tests {
     use super::*;
 
     fn key(tenant: &str, key: &str) -> KeyConfig {
-        KeyConfig { tenant: tenant.into(), sha256: hex::encode(Sha256::digest(key)) }
+        KeyConfig { tenant: tenant.into(), sha256: hex::encode(Sha256::digest(key)), priority_min: 0 }
     }
 
     #[test]

@@ -78,7 +78,7 @@ where
         let call = Arc::new(call);
         let Outgoing { body, digests } = Outgoing::of(&call);
         let mut tried: Vec<WorkerId> = Vec::new();
-        let mut last_error = None;
+        let (mut last_error, mut engines_failed) = (None, 0);
         loop {
             let mut claim = match pool.pick(&call, &digests, &tried) {
                 Ok(claim) => claim,
@@ -92,22 +92,33 @@ where
             let attempt =
                 Attempt { call: Arc::clone(&call), body: body.clone(), worker: Arc::clone(claim.worker()) };
             let since = Instant::now();
-            let result = self.inner.clone().oneshot(attempt).await;
+            let silence = claim.worker().silence();
+            let result = tokio::select! {
+                biased;
+                result = self.inner.clone().oneshot(attempt) => result,
+                () = silence => Err(Fault::BrokenOff.error()),
+            };
             call.trail.waited(since.elapsed());
             let error = match result {
                 Ok(answer) => return Ok(self.measured(answer, claim, &call)),
                 Err(error) => error,
             };
-            claim.record(error.fault.outcome(), error.fault.as_str());
+            // A whole answer may be long and its worker well; one that is gone is found silent by probes.
+            let long = error.fault == Fault::Timeout && !call.stream;
+            let outcome = error.fault.outcome().filter(|_| !long);
+            claim.record(outcome, error.fault.as_str());
             tracing::info!(
                 request_id = &*call.request_id,
                 worker = &**claim.name(),
                 fault = error.fault.as_str(),
                 "an attempt failed"
             );
+            // A request that ends the engines it meets is not shown to all of them.
+            engines_failed += usize::from(error.fault == Fault::EngineFailed);
             let again = error.fault.may_be_retried()
+                && engines_failed < 2
                 && tried.len() < self.state.config.attempts_max
-                && pool.any_untried(&call.model, claim.version(), &tried);
+                && pool.any_untried(&call.model, &tried);
             if !again || !pool.withdraw_retry() {
                 return Err(error.error);
             }

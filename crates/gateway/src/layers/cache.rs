@@ -12,6 +12,7 @@ use response_cache::{
 use telemetry::CacheResult;
 use tokio::sync::oneshot;
 use tower::ServiceExt;
+use tracing::Instrument;
 
 use super::layer;
 use crate::call::{Answer, CacheDirective, CacheMark, Call, CallService, Piece, Pieces};
@@ -110,7 +111,7 @@ impl<S: CallService> Cache<S> {
     async fn lead(self, call: Call, place: Place, leader: Leader) -> Result<Answer, CallError> {
         let follower = leader.subscribe();
         let (tell, told) = oneshot::channel();
-        tokio::spawn(self.fetch(call.clone(), place, leader, tell));
+        tokio::spawn(self.fetch(call.clone(), place, leader, tell).in_current_span());
         match told.await {
             Ok(Ok(First::Whole(answer))) => Ok(answer),
             Ok(Ok(First::Stream)) => {

@@ -96,6 +96,7 @@ fn framed(pieces: Pieces, include_usage: bool, trail: Arc<Trail>) -> Body {
                 (_, Err(error)) => {
                     *failed = true;
                     trail.waited(started.elapsed());
+                    trail.break_off(error.code.http_status());
                     frame(error.to_json().as_bytes())
                 }
             };

@@ -130,7 +130,8 @@ impl HttpBody for Recorded {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let polled = Pin::new(&mut self.body).poll_frame(context);
         if matches!(polled, Poll::Ready(None)) || self.body.is_end_stream() {
-            self.record.status = self.status;
+            // A stream that broke off had said 200, and is an error all the same.
+            self.record.status = self.record.trail.broken().unwrap_or(self.status);
         }
         polled
     }

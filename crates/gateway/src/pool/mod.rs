@@ -37,6 +37,8 @@ pub(crate) struct WorkerEntry {
     endpoints: [Uri; Endpoint::ALL.len()],
     in_flight: AtomicU32,
     health: Mutex<Health>,
+    /// Changes when probes find that it has fallen silent.
+    silenced: watch::Sender<()>,
     series: Arc<WorkerSeries>,
 }
 
@@ -52,6 +54,7 @@ impl WorkerEntry {
             base,
             in_flight: AtomicU32::new(0),
             health: Mutex::new(Health::new(&routing.health)),
+            silenced: watch::Sender::new(()),
         }
     }
 
@@ -62,6 +65,15 @@ impl WorkerEntry {
 
     fn health(&self) -> MutexGuard<'_, Health> {
         lock(&self.health)
+    }
+
+    /// Resolves when probes find nobody there any more. A machine that vanishes sends no word on its connections, and
+    /// what waits for a first byte on them would wait for the whole of its time.
+    pub(crate) fn silence(&self) -> impl Future<Output = ()> + use<> {
+        let mut silenced = self.silenced.subscribe();
+        async move {
+            let _ = silenced.changed().await;
+        }
     }
 
     fn record(&self, now: Duration, outcome: Option<Outcome>, label: &str) {
@@ -140,23 +152,30 @@ impl Pool {
     /// Whether any worker can take requests for some model.
     pub(crate) fn ready(&self) -> bool {
         let now = self.now();
-        let view = lock(&self.view);
-        view.snapshots.iter().any(|served| self.health_of(served, now) == HealthState::Healthy)
+        self.workers.iter().any(|worker| worker.health().can_serve(now))
+    }
+
+    /// Whether nothing was heard of some worker yet: it may serve what nobody else does.
+    pub(crate) fn any_unheard(&self) -> bool {
+        let now = self.now();
+        self.workers.iter().any(|worker| worker.health().state(now) == HealthState::Unknown)
     }
 
     /// Whether a worker for this model may be up: one that was not seen down.
     pub(crate) fn any_up(&self, model: &str) -> bool {
         let now = self.now();
-        let view = lock(&self.view);
-        view.snapshots.iter().any(|served| *served.model == *model && is_up(self.health_of(served, now)))
+        let may_be_up = |served: &WorkerSnapshot| {
+            let health = self.worker(served.id).health();
+            health.can_serve(now) || health.state(now) == HealthState::Unknown
+        };
+        lock(&self.view).snapshots.iter().any(|served| *served.model == *model && may_be_up(served))
     }
 
-    /// Whether another worker of this version is left, so that no retry is taken from the budget for nothing.
-    pub(crate) fn any_untried(&self, model: &str, version: Option<&Arc<str>>, tried: &[WorkerId]) -> bool {
+    /// Whether another worker is left, so that no retry is taken from the budget for nothing.
+    pub(crate) fn any_untried(&self, model: &str, tried: &[WorkerId]) -> bool {
         let now = self.now();
         lock(&self.view).snapshots.iter().any(|served| {
             *served.model == *model
-                && served.version.as_ref() == version
                 && !tried.contains(&served.id)
                 && self.health_of(served, now) != HealthState::Draining
         })
@@ -186,13 +205,14 @@ impl Pool {
             random: mix(*turn),
             turn: *turn,
         };
-        let pick = self.picker.pick(snapshots, &request, prefixes).or_else(|error| match error {
-            // The version went away while the request waited: any other is better than none.
-            RouteError::NoWorker { .. } | RouteError::AllDraining { .. } => {
-                self.picker.pick(snapshots, &PickRequest { version: None, ..request }, prefixes)
-            }
-            _ => Err(error),
-        })?;
+        let assigned = self.picker.pick(snapshots, &request, prefixes);
+        let pick = if assigned.as_ref().is_ok_and(|pick| is_up(pick.health)) {
+            assigned?
+        } else {
+            // The version's workers went away or down since it was assigned: any other is better than none.
+            let other = self.picker.pick(snapshots, &PickRequest { version: None, ..request }, prefixes);
+            if other.as_ref().is_ok_and(|pick| is_up(pick.health)) { other? } else { assigned.or(other)? }
+        };
         prefixes.record(pick.worker, digests);
         let served =
             |snapshot: &&WorkerSnapshot| snapshot.id == pick.worker && *snapshot.model == *call.model;
@@ -226,8 +246,15 @@ impl Pool {
             view.snapshots.extend(served);
             view.snapshots.sort_by_key(|snapshot| snapshot.id);
         }
-        worker.health().on_probe(now, probed.result);
-        let after = worker.health().state(now);
+        let (after, fell_silent) = {
+            let mut health = worker.health();
+            let was_silent = health.is_silent();
+            health.on_probe(now, probed.result);
+            (health.state(now), health.is_silent() && !was_silent)
+        };
+        if fell_silent {
+            worker.silenced.send_replace(());
+        }
         let before = std::mem::replace(&mut view.seen[worker.id.0 as usize], after);
         worker.series.healthy.set(i64::from(after == HealthState::Healthy));
         if before != after {

@@ -93,13 +93,16 @@ fn of_models(body: &[u8]) -> Probed {
 }
 
 async fn get(state: &State, uri: &Uri) -> Option<(StatusCode, Bytes)> {
-    let mut request = Request::new(Full::default());
-    *request.method_mut() = Method::GET;
-    *request.uri_mut() = uri.clone();
-    if let Some(key) = &state.worker_authorization {
-        request.headers_mut().insert(header::AUTHORIZATION, key.clone());
-    }
-    let response = state.client.request(request).await.ok()?;
+    let request = || {
+        let mut request = Request::new(Full::default());
+        *request.method_mut() = Method::GET;
+        *request.uri_mut() = uri.clone();
+        if let Some(key) = &state.worker_authorization {
+            request.headers_mut().insert(header::AUTHORIZATION, key.clone());
+        }
+        request
+    };
+    let response = state.client.send(request, || {}).await.ok()?;
     let status = response.status();
     let body = Limited::new(response.into_body(), PROBE_BYTES_MAX).collect().await.ok()?;
     Some((status, body.to_bytes()))

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use crate::support::{Front, Reply, Worker, ask, with};
 
 fn key(tenant: &str, key: &str) -> KeyConfig {
-    KeyConfig { tenant: tenant.into(), sha256: hex::encode(Sha256::digest(key)) }
+    KeyConfig { tenant: tenant.into(), sha256: hex::encode(Sha256::digest(key)), priority_min: 0 }
 }
 
 fn three_keys() -> Vec<KeyConfig> {
@@ -101,8 +101,13 @@ async fn settings_that_contradict_themselves_are_refused() {
         assert!(error.contains(word), "{error}");
     };
     refused(|parts| parts.config.keys = vec![key("a", "k"), key("b", "k")], "same key").await;
-    refused(|parts| parts.config.keys = vec![KeyConfig { tenant: "a".into(), sha256: "k".into() }], "sha256")
-        .await;
+    refused(
+        |parts| {
+            parts.config.keys = vec![KeyConfig { tenant: "a".into(), sha256: "k".into(), priority_min: 0 }]
+        },
+        "sha256",
+    )
+    .await;
     refused(|parts| parts.config.workers = vec!["http://h:1".into(), "http://h:1".into()], "twice").await;
     refused(|parts| parts.config.workers = vec!["https://h:1".into()], "http://127.0.0.1:8081").await;
     refused(|parts| parts.config.worker_api_key = Some("a b".into()), "worker_api_key").await;

@@ -88,7 +88,7 @@ async fn a_leader_whose_worker_fails_does_not_take_its_followers_with_it() {
     let gate = Gate::closed();
     let worker = Worker::ours(Reply::completion("ab")).await;
     let front = Front::of(&[&worker]).await;
-    worker.reply_once(Reply::hang_up().after(&gate));
+    worker.reply_once(Reply::Raw("I am no web server\r\n\r\n".into()).after(&gate));
     let asked: Vec<_> = (0..4).map(|_| front.spawn_chat(&ask("x"))).collect();
     worker.asked(1).await;
     front.in_flight(4).await;

@@ -144,3 +144,14 @@ async fn connections_above_the_bound_wait_until_one_ends() {
     held.pop();
     within("an answer", third.read_u8()).await.expect("answered");
 }
+
+#[tokio::test]
+async fn a_gateway_that_is_asked_to_end_says_so_and_goes_on_answering_for_a_while() {
+    let worker = Worker::ours(Reply::completion("a")).await;
+    let mut front = Front::with(&[&worker], |parts| parts.config.drain_delay_ms = 600_000).await;
+    assert_eq!(front.chat(&ask("1")).await.header("connection"), None);
+    front.shut_down();
+    eventually("unready", async || front.get("/health/ready").await.status == 503).await;
+    let got = front.chat(&ask("2")).await;
+    assert_eq!((got.status, got.header("connection")), (200, Some("close")), "{got:?}");
+}

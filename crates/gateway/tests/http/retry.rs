@@ -3,7 +3,7 @@
 use ::routing::Policy;
 use gateway::GatewayParts;
 
-use crate::support::{End, Front, Reply, Worker, ask, error_json, streamed, with};
+use crate::support::{End, Front, Reply, Worker, ask, completion, error_json, streamed, with};
 
 /// Each worker in turn, and none is taken out for its faults.
 fn in_turn(parts: &mut GatewayParts) {
@@ -34,7 +34,9 @@ async fn a_fault_before_the_first_byte_is_made_good_by_another_worker() {
     ];
     for (number, (reason, fault, stream)) in faults.into_iter().enumerate() {
         let retried = format!(r#"tenk_gateway_retries_total{{reason="{reason}"}}"#);
-        let (before, asked) = (front.metric(&retried).await, bad.count());
+        // A worker that hangs up on a kept connection is asked once more before another is.
+        let again = async || front.metric(&retried).await + front.metric("tenk_gateway_resends_total").await;
+        let (before, asked) = (again().await, bad.count());
         bad.reply(fault.clone());
         good.reply(if stream { Reply::stream(&["a"]) } else { Reply::completion("a") });
         // Two requests: by turns at least one of them meets the fault first.
@@ -50,7 +52,7 @@ async fn a_fault_before_the_first_byte_is_made_good_by_another_worker() {
         }
         let met = bad.count() - asked;
         assert!(met > 0, "{fault:?}");
-        assert_eq!(front.metric(&retried).await, before + met as f64, "{fault:?}");
+        assert_eq!(again().await, before + met as f64, "{fault:?}");
         front.healthy(0, true).await;
     }
 }
@@ -172,4 +174,99 @@ async fn a_worker_that_says_it_drains_gets_nothing_more_until_a_probe_finds_it_r
         assert_eq!(front.chat(&with(ask("x"), "seed", number)).await.status, 200);
     }
     assert_eq!((leaving.count(), staying.count()), (1, 10));
+}
+
+/// No probe after the first comes between requests.
+fn probed_once(parts: &mut GatewayParts) {
+    parts.routing.probe_interval_ms = 60_000;
+    parts.routing.health.request_failures_max = 1;
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_was_closed_unannounced_is_no_fault_of_the_only_worker() {
+    let worker = Worker::foreign(Reply::completion("a")).await;
+    let front = Front::with(&[&worker], probed_once).await;
+    assert_eq!(front.chat(&ask("first")).await.status, 200);
+    worker.reply_once(Reply::hang_up());
+    let got = front.chat(&ask("second")).await;
+    assert_eq!((got.status, worker.count()), (200, 3), "sent again: {got:?}");
+    assert_eq!(front.metric("tenk_gateway_resends_total").await, 1.0);
+    front.healthy(0, true).await;
+}
+
+#[tokio::test]
+async fn a_request_is_sent_again_at_most_once_for_a_closed_connection() {
+    let worker = Worker::foreign(Reply::hang_up()).await;
+    let front = Front::with(&[&worker], probed_once).await;
+    // The probe's connection was a kept one; the one that came after it was new.
+    let got = front.chat(&ask("first")).await;
+    assert_eq!((got.status, worker.count()), (502, 2), "{got:?}");
+}
+
+#[tokio::test]
+async fn errors_never_shut_the_only_worker_out_while_it_answers_probes() {
+    let worker = Worker::ours(Reply::json(500, error_json("oh"))).await;
+    let front = Front::with(&[&worker], |parts| {
+        parts.routing.health.ejection_base_ms = 60_000;
+        parts.routing.health.ejection_max_ms = 60_000;
+    })
+    .await;
+    for number in 0..10 {
+        assert_eq!(front.chat(&ask(&format!("bad {number}"))).await.status, 502);
+    }
+    worker.reply(Reply::completion("a"));
+    assert_eq!(front.chat(&ask("good")).await.status, 200);
+    assert_eq!(front.get("/health/ready").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_request_at_a_worker_that_fell_silent_moves_to_another() {
+    let workers = [Worker::ours(Reply::Hang).await, Worker::ours(Reply::Hang).await];
+    let front = Front::with(&[&workers[0], &workers[1]], |parts| parts.routing.probe_timeout_ms = 100).await;
+    let asked = front.spawn_chat(&ask("x"));
+    let at = loop {
+        match workers.iter().position(|worker| worker.count() > 0) {
+            Some(at) => break at,
+            None => tokio::task::yield_now().await,
+        }
+    };
+    workers[1 - at].reply(Reply::completion("a"));
+    workers[at].fall_silent();
+    let got = asked.await.expect("answered");
+    assert_eq!((got.status, got.text()), (200, completion("a").as_str()), "{got:?}");
+}
+
+#[tokio::test]
+async fn a_version_whose_only_worker_has_just_died_is_answered_by_another_before_any_probe() {
+    let mut gone = Worker::of_version("v1", Reply::completion("one")).await;
+    let there = Worker::of_version("v2", Reply::completion("two")).await;
+    let front = Front::with(&[&gone, &there], probed_once).await;
+    gone.kill().await;
+    for session in 0..16 {
+        let got = front.chat_with(&ask("x"), &[("x-tenk-session", &session.to_string())]).await;
+        assert_eq!((got.status, got.header("x-tenk-model-version")), (200, Some("v2")), "{got:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_off_is_counted_as_the_error_that_it_is() {
+    let worker = Worker::ours(Reply::cut_stream(&["a", "b"], 1, End::BreakOff)).await;
+    let front = Front::of(&[&worker]).await;
+    let got = front.chat(&streamed(ask("x"))).await;
+    assert_eq!(got.status, 200, "the first byte had gone out");
+    let labels = r#"{code="502",endpoint="chat_completions",model="m",version="v1"}"#;
+    front.metric_is(&format!("tenk_gateway_requests_total{labels}"), 1.0).await;
+}
+
+#[tokio::test]
+async fn a_request_that_ends_engines_meets_two_of_them_at_most() {
+    let died = r#"{"error":{"message":"m","type":"server_error","param":null,"code":"engine_failed"}}"#;
+    let workers = [
+        Worker::ours(Reply::json(500, died)).await,
+        Worker::ours(Reply::json(500, died)).await,
+        Worker::ours(Reply::json(500, died)).await,
+    ];
+    let front = Front::with(&[&workers[0], &workers[1], &workers[2]], in_turn).await;
+    assert_eq!(front.chat(&ask("x")).await.status, 502);
+    assert_eq!(workers.iter().map(Worker::count).sum::<usize>(), 2);
 }

@@ -224,3 +224,16 @@ async fn a_request_in_line_whose_version_went_away_is_answered_by_another_and_sa
     let waited = waiting.await.expect("answered");
     assert_eq!((waited.status, waited.header("x-tenk-model-version")), (200, Some("v2")));
 }
+
+#[tokio::test]
+async fn a_model_is_not_denied_before_all_workers_were_heard() {
+    let (worker, silent) = (Worker::ours(Reply::completion("a")).await, Worker::ours(Reply::Hang).await);
+    silent.fall_silent();
+    let front = Front::unready(vec![worker.url(), silent.url()], |parts| {
+        parts.routing.probe_timeout_ms = 60_000;
+    })
+    .await;
+    front.healthy(0, true).await;
+    let got = front.chat(&with(ask("x"), "model", "other")).await;
+    assert_eq!(got.status, 503, "{got:?}");
+}

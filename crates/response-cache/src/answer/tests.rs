@@ -237,6 +237,9 @@ fn an_error_or_another_shape_is_malformed() {
     let of = |body: &str| refused(CachedAnswer::from_json(Endpoint::Chat, body));
     assert!(of(&error).contains("`choices` should be a list"));
     assert!(of("[]").contains("should be a JSON object"));
+    let twice =
+        r#"{"choices":[{"index":0,"finish_reason":"stop","message":{"content":"a","\u0063ontent":"b"}}]}"#;
+    assert!(of(twice).contains("`message` should be a JSON object with each name once"));
     assert!(of(r#"{"choices":[{"index":0,"finish_reason":"stop","text":"x"}]}"#).contains("`message`"));
     assert!(
         of(r#"{"choices":[{"index":0,"finish_reason":"stop","message":{"content":7}}]}"#)

@@ -167,6 +167,35 @@ enum Event {
     Outcome(Outcome),
 }
 
+#[test]
+fn one_that_failed_requests_but_answers_probes_can_serve_and_one_that_refused_a_connection_cannot() {
+    let mut health = healthy();
+    health.on_probe(at(0), ProbeResult::Ready);
+    while health.state(at(1)) == HealthState::Healthy {
+        health.on_outcome(at(1), Outcome::ServerError);
+    }
+    assert!(health.can_serve(at(1)));
+    health.on_outcome(at(1), Outcome::ConnectFailed);
+    assert!(!health.can_serve(at(1)));
+    health.on_probe(at(1), ProbeResult::Ready);
+    assert!(health.can_serve(at(1)));
+    health.on_probe(at(1), ProbeResult::Draining);
+    assert!(!health.can_serve(at(1)));
+    assert!(!Health::new(&HealthConfig::default()).can_serve(at(1)), "nothing was heard of it");
+}
+
+#[test]
+fn silence_is_a_row_of_failed_probes_and_ends_with_a_good_one() {
+    let mut health = healthy();
+    let row = HealthConfig::default().probe_failures_max;
+    for count in 1..=row {
+        health.on_probe(at(1), ProbeResult::Failed);
+        assert_eq!(health.is_silent(), count == row);
+    }
+    health.on_probe(at(2), ProbeResult::Ready);
+    assert!(!health.is_silent());
+}
+
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         Just(Event::Probe(ProbeResult::Ready)),

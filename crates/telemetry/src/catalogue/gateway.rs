@@ -86,6 +86,12 @@ pub const RETRIES: MetricSpec = MetricSpec::counter(
     "Requests sent again to another worker, by why.",
     &["reason"],
 );
+/// Requests that met a closed connection.
+pub const RESENDS: MetricSpec = MetricSpec::counter(
+    "tenk_gateway_resends_total",
+    "Requests sent again because a kept connection had been closed, not for a fault of the worker.",
+    &[],
+);
 /// Attempts by worker.
 pub const WORKER_REQUESTS: MetricSpec = MetricSpec::counter(
     "tenk_gateway_worker_requests_total",
@@ -148,6 +154,7 @@ pub const ALL: &[&MetricSpec] = &[
     &QUEUE_WAIT,
     &REJECTED,
     &RETRIES,
+    &RESENDS,
     &WORKER_REQUESTS,
     &WORKER_IN_FLIGHT,
     &WORKER_HEALTHY,

@@ -7,8 +7,8 @@ use crate::{
 
 /// What the last word of a metric of ours may be, before `_total`.
 const UNITS: &[&str] = &[
-    "seconds", "bytes", "tokens", "blocks", "requests", "entries", "retries", "rejected", "errors", "depth",
-    "flight", "healthy", "info",
+    "seconds", "bytes", "tokens", "blocks", "requests", "entries", "resends", "retries", "rejected",
+    "errors", "depth", "flight", "healthy", "info",
 ];
 
 #[test]

@@ -18,7 +18,7 @@ use crate::error::Failed;
 use crate::format::Envelope;
 use crate::format::chat::ChatFormat;
 use crate::format::respond::{Delivery, respond};
-use crate::job::Job;
+use crate::job::{Job, check_bytes};
 
 pub(crate) async fn chat(
     State(app): State<Arc<App>>,
@@ -38,8 +38,8 @@ pub(crate) async fn chat(
     let salt = generation.cache_salt.clone().unwrap_or_default();
     let model = Arc::clone(&app.model);
     let work = {
-        let salt = salt.clone();
-        move || Ok((encode_chat(&model, &request)?, chat_digests(&salt, &request.messages)))
+        let (salt, bytes_max) = (salt.clone(), app.prompt_bytes_max);
+        move || Ok((encode_chat(&model, &request, bytes_max)?, chat_digests(&salt, &request.messages)))
     };
     let (prompt, digests) = app.compute.run(work).await?;
     let job = Job {
@@ -70,28 +70,33 @@ pub(crate) async fn chat(
     Ok(respond(format, answers, delivery, &app.compute, under_way).await?)
 }
 
-/// Messages through the model's template to ids.
-pub(super) fn encode_chat(model: &LoadedModel, request: &ChatRequest) -> Result<Vec<u32>, ApiError> {
+/// Messages through the model's template to ids. A text of more than `bytes_max` is refused.
+pub(super) fn encode_chat(
+    model: &LoadedModel,
+    request: &ChatRequest,
+    bytes_max: usize,
+) -> Result<Vec<u32>, ApiError> {
     let kwargs = request.chat_template_kwargs.clone().unwrap_or_default();
     let add_generation_prompt = request.add_generation_prompt.unwrap_or(true);
-    let text =
-        model.chat_template().render(&request.messages, add_generation_prompt, &kwargs).map_err(|error| {
-            match error {
-                TemplateError::Reserved(_) => ApiError::invalid("chat_template_kwargs", error.to_string()),
-                error if error.is_client_fault() => ApiError::invalid("messages", error.to_string()),
-                error => {
-                    tracing::error!(%error, "the model's chat template failed");
-                    ApiError::new(
-                        ErrorCode::Internal,
-                        "the model's chat template failed on this conversation",
-                    )
-                }
-            }
-        })?;
+    let rendered = model.chat_template().render(&request.messages, add_generation_prompt, &kwargs);
+    let text = rendered.map_err(|error| refused_by_template(&error, kwargs.is_empty()))?;
+    check_bytes(&text, bytes_max, "messages")?;
     model
         .tokenizer()
         .encode(&text, false, true)
         .map_err(|error| ApiError::invalid("messages", error.to_string()))
+}
+
+/// Blames what the template was given, wherever something else would do.
+fn refused_by_template(error: &TemplateError, only_messages: bool) -> ApiError {
+    if !error.is_client_fault() {
+        tracing::error!(%error, "the model's chat template failed");
+        return ApiError::new(ErrorCode::Internal, "the model's chat template failed on this conversation");
+    }
+    tracing::info!(%error, "a conversation was refused by the model's chat template");
+    let is_about_messages = only_messages || matches!(error, TemplateError::Raised(_));
+    let param = if is_about_messages { "messages" } else { "chat_template_kwargs" };
+    ApiError::invalid(param, error.to_string())
 }
 
 /// Chat's `logprobs` is a switch, and `top_logprobs` needs it.

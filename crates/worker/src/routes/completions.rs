@@ -17,7 +17,7 @@ use crate::error::Failed;
 use crate::format::Envelope;
 use crate::format::respond::{Delivery, respond};
 use crate::format::text::TextFormat;
-use crate::job::Job;
+use crate::job::{Job, check_bytes};
 
 /// OpenAI's own default for this endpoint, which its users rely on.
 const MAX_TOKENS_UNSET: usize = 16;
@@ -46,8 +46,8 @@ pub(crate) async fn completions(
     let salt = generation.cache_salt.clone().unwrap_or_default();
     let model = Arc::clone(&app.model);
     let work = {
-        let salt = salt.clone();
-        move || encode_prompts(&model, request, echo, &salt)
+        let (salt, bytes_max) = (salt.clone(), app.prompt_bytes_max);
+        move || encode_prompts(&model, request, echo, &salt, bytes_max)
     };
     let Encoded { ids: prompts, echo, digests } = app.compute.run(work).await?;
     let job = Job {
@@ -91,11 +91,13 @@ fn encode_prompts(
     request: CompletionRequest,
     echo: bool,
     salt: &str,
+    bytes_max: usize,
 ) -> Result<Encoded, ApiError> {
     let digests = prompt_digests(salt, &request.prompt);
     let add_special = request.add_special_tokens.unwrap_or(true);
     let tokenizer = model.tokenizer();
     let encode = |text: &String| {
+        check_bytes(text, bytes_max, "prompt")?;
         tokenizer
             .encode(text, add_special, true)
             .map_err(|error| ApiError::invalid("prompt", error.to_string()))

@@ -7,16 +7,25 @@ use axum::extract::State;
 use protocol::{
     ApiError, ChatRequest, DetokenizeRequest, DetokenizeResponse, TokenizeRequest, TokenizeResponse,
 };
+use tokio::sync::SemaphorePermit;
 
 use super::chat::encode_chat;
-use crate::app::App;
+use crate::app::{App, UnderWay};
 use crate::body::RequestBody;
-use crate::error::Failed;
+use crate::error::{Failed, overloaded};
+
+/// A request without an answer of the engine's has places of its own, so that it takes none of those.
+fn take_place(app: &App) -> Result<(UnderWay, SemaphorePermit<'_>), ApiError> {
+    let under_way = app.enter()?;
+    let place = app.tokenizations.try_acquire();
+    Ok((under_way, place.map_err(|_| overloaded("all places for tokenization are taken"))?))
+}
 
 pub(crate) async fn tokenize(
     State(app): State<Arc<App>>,
     body: RequestBody,
 ) -> Result<Json<TokenizeResponse>, Failed> {
+    let _place = take_place(&app)?;
     let request: TokenizeRequest = body.parse_one(&app).await?;
     let name = request.model.clone().unwrap_or_else(|| app.model.name().to_owned());
     app.check_model(&name)?;
@@ -31,7 +40,8 @@ pub(crate) async fn tokenize(
             let chat =
                 ChatRequest { model: name, messages, add_generation_prompt, chat_template_kwargs: None };
             chat.validate()?;
-            encode_chat(&model, &chat)
+            // How far it is too long is what people come here to ask.
+            encode_chat(&model, &chat, usize::MAX)
         }
         _ => Err(ApiError::invalid("prompt", "give either `prompt` or `messages`")),
     };
@@ -44,6 +54,7 @@ pub(crate) async fn detokenize(
     State(app): State<Arc<App>>,
     body: RequestBody,
 ) -> Result<Json<DetokenizeResponse>, Failed> {
+    let _place = take_place(&app)?;
     let request: DetokenizeRequest = body.parse_one(&app).await?;
     app.check_model(request.model.as_deref().unwrap_or(app.model.name()))?;
     let model = Arc::clone(&app.model);

@@ -51,6 +51,8 @@ fn wrong_in_both() -> Vec<(Value, &'static str)> {
         (json!({"prompt_logprobs": 0, "stream": true}), "prompt_logprobs"),
         (json!({"ignore_eos": "no"}), "ignore_eos"),
         (json!({"priority": 1e12}), "priority"),
+        (json!({"priority": -11}), "priority"),
+        (json!({"priority": 11}), "priority"),
         (json!({"cache_salt": 7}), "cache_salt"),
         (json!({"cache_salt": "s".repeat(257)}), "cache_salt"),
         (json!({"tools": [{"type": "function"}]}), "tools"),
@@ -61,12 +63,23 @@ fn wrong_in_both() -> Vec<(Value, &'static str)> {
         (json!({"response_format": {"type": "json_schema", "json_schema": {}}}), "response_format"),
         (json!({"response_format": "json"}), "response_format"),
         (json!({"guided_json": {}}), "guided_json"),
+        (json!({"guided_regex": "a+"}), "guided_regex"),
+        (json!({"guided_choice": ["a"]}), "guided_choice"),
+        (json!({"guided_grammar": "root ::= a"}), "guided_grammar"),
+        (json!({"structured_outputs": {"choice": ["a"]}}), "structured_outputs"),
+        (json!({"function_call": {"name": "f"}}), "function_call"),
+        (json!({"min_tokens": 5}), "min_tokens"),
+        (json!({"min_tokens": "5"}), "min_tokens"),
+        (json!({"stop_token_ids": [7]}), "stop_token_ids"),
+        (json!({"bad_words": ["x"]}), "bad_words"),
         (json!({"modalities": ["text", "audio"]}), "modalities"),
     ]
 }
 
 fn wrong_in_chat() -> Vec<(Value, &'static str)> {
     let said = |content: Value| json!({"messages": [{"role": "user", "content": content}]});
+    let called = |calls: Value| json!({"messages": [{"role": "assistant", "tool_calls": calls}]});
+    let call = json!({"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}});
     vec![
         (json!({"messages": null}), "messages"),
         (json!({"messages": []}), "messages"),
@@ -92,6 +105,28 @@ fn wrong_in_chat() -> Vec<(Value, &'static str)> {
         (json!({"logprobs": true, "top_logprobs": 21}), "top_logprobs"),
         (json!({"chat_template_kwargs": []}), "chat_template_kwargs"),
         (json!({"chat_template_kwargs": {"messages": []}}), "chat_template_kwargs"),
+        (json!({"chat_template_kwargs": {"tools": 5}}), "chat_template_kwargs.tools"),
+        (json!({"chat_template_kwargs": {"tools": [{"type": "function"}]}}), "chat_template_kwargs.tools"),
+        (called(json!("f")), "messages[0].tool_calls"),
+        (called(json!([7])), "messages[0].tool_calls[0]"),
+        (called(json!([{"name": "f"}])), "messages[0].tool_calls[0].function"),
+        (called(json!([{"function": {"arguments": "{}"}}])), "messages[0].tool_calls[0].function.name"),
+        (
+            called(json!([{"function": {"name": "f", "arguments": [1]}}])),
+            "messages[0].tool_calls[0].function.arguments",
+        ),
+        (
+            called(json!([call.clone(), {"type": "custom", "function": {"name": "f"}}])),
+            "messages[0].tool_calls[1].type",
+        ),
+        (
+            json!({"messages": [{"role": "user", "content": "x", "tool_calls": [call]}]}),
+            "messages[0].tool_calls",
+        ),
+        (
+            json!({"messages": [{"role": "tool", "content": "x", "tool_call_id": 7}]}),
+            "messages[0].tool_call_id",
+        ),
     ]
 }
 
@@ -154,7 +189,9 @@ async fn a_missing_field_is_named_and_an_unknown_one_is_ignored() {
         json!({"store": true, "metadata": {"a": [1, {"b": null}]}, "user": "u", "n": null, "stop": null});
     assert_eq!(server.post(CHAT, &chat(unknown.clone())).await.status, 200);
     assert_eq!(server.post(COMPLETIONS, &completion(unknown)).await.status, 200);
-    let harmless = json!({"tools": [], "tool_choice": "none", "response_format": {"type": "text"}, "modalities": ["text"]});
+    let harmless = json!({"tools": [], "tool_choice": "none", "response_format": {"type": "text"}, "modalities": ["text"],
+        "function_call": "auto", "min_tokens": 0, "stop_token_ids": [], "bad_words": [], "guided_json": null,
+        "priority": -10, "chat_template_kwargs": {"tools": []}});
     assert_eq!(server.post(CHAT, &chat(harmless)).await.status, 200);
 }
 
@@ -171,6 +208,16 @@ async fn a_context_overflow_names_both_numbers() {
         assert_eq!(error["code"], "context_length_exceeded");
         let message = error["message"].as_str().expect("text");
         assert!(numbers.iter().all(|number| message.contains(number)), "{message}");
+    }
+    // The longest token has 13 bytes, so more than 256 times as many are too long whatever they are.
+    let vast = "x".repeat(13 * CONTEXT + 1);
+    for (path, body) in [
+        (COMPLETIONS, completion(json!({"prompt": ["x", vast.as_str()]}))),
+        (CHAT, chat(json!({"messages": [{"role": "user", "content": vast}]}))),
+    ] {
+        let error = server.post(path, &body).await.error();
+        assert_eq!(error["code"], "context_length_exceeded");
+        assert!(error["message"].as_str().expect("text").contains("bytes"), "no token was counted: {error}");
     }
     let fits = completion(json!({"prompt": "x".repeat(255), "max_tokens": 1}));
     assert_eq!(
@@ -360,4 +407,5 @@ fn settings_that_are_not_safe_or_cannot_work_are_refused() {
     refused(Config { idle_timeout_s: 0, ..default() }, "worker.idle_timeout_s");
     refused(Config { drain_timeout_s: 3601, ..default() }, "worker.drain_timeout_s");
     refused(Config { hot_prefixes_max: 1 << 20, ..default() }, "worker.hot_prefixes_max");
+    refused(Config { tokenizations_max: 0, ..default() }, "worker.tokenizations_max");
 }

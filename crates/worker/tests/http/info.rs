@@ -5,7 +5,10 @@ use protocol::{Message, chat_digests, prompt_digests};
 use serde_json::{Value, json};
 use worker::Config;
 
-use crate::support::{CHAT, CONTEXT, Server, Setup, chat, completion, long_model, next_piece, streamed};
+use crate::support::{
+    CHAT, CONTEXT, Reply, Server, Setup, chat, completion, large_stream, long_model, next_piece, patiently,
+    streamed,
+};
 
 #[tokio::test]
 async fn the_served_model_is_listed_and_found_by_its_name() {
@@ -151,7 +154,7 @@ async fn metrics_have_vllms_names_and_move() {
     let bias = json!({"258": 100});
     server.chat(json!({"ignore_eos": false, "logit_bias": bias, "temperature": 0})).await;
     // The engine reports a step just after it has sent the step's last events.
-    let after = crate::support::patiently(async {
+    let after = patiently(async {
         loop {
             let text = metrics().await;
             // Two prompts of 100, the second without the 96 that are in the cache; all tokens but the first of each.
@@ -186,7 +189,8 @@ async fn metrics_have_vllms_names_and_move() {
 async fn a_request_that_was_given_up_is_counted_as_such_and_leaves_the_gauges() {
     let scheduler = SchedulerConfig { max_num_seqs: 1, ..SchedulerConfig::default() };
     let server = Server::with(Setup { scheduler, model: long_model(), ..Setup::default() }).await;
-    let mut running = server.open(CHAT, &streamed(chat(json!({"max_tokens": null})))).await;
+    let body = streamed(chat(json!({"max_tokens": null})));
+    let mut running = server.open(CHAT, &body).await;
     next_piece(&mut running).await.expect("it runs");
     server.until(|load| load.num_requests_running == 1).await;
     let busy = server.get("/metrics").await;
@@ -194,9 +198,43 @@ async fn a_request_that_was_given_up_is_counted_as_such_and_leaves_the_gauges() 
     drop(running);
     server.until(|load| load.num_requests_running == 0).await;
     let after = server.get("/metrics").await;
+    let prompt = server.post("/tokenize", &json!({"messages": body["messages"]})).await.ok();
+    assert_eq!(
+        value(after.text(), "vllm:prompt_tokens_total", ""),
+        prompt["count"].as_f64().expect("a count")
+    );
+    assert!(value(after.text(), "vllm:generation_tokens_total", "") >= 1.0);
     assert_eq!(value(after.text(), "vllm:request_success_total", "finished_reason=\"abort\""), 1.0);
     assert_eq!(value(after.text(), "vllm:num_requests_running", ""), 0.0);
     assert_eq!(value(after.text(), "vllm:kv_cache_usage_perc", ""), 0.0);
+}
+
+#[tokio::test]
+async fn latencies_and_tokens_are_the_engines_however_slowly_somebody_reads() {
+    let server = Server::with(Setup { model: long_model(), ..Setup::default() }).await;
+    // Sockets hold less than that, so most of it is read only after the pause.
+    let mut slow = server.open(CHAT, &large_stream()).await;
+    next_piece(&mut slow).await.expect("it runs");
+    let computed = async || value(server.get("/metrics").await.text(), "vllm:generation_tokens_total", "");
+    patiently(async {
+        // Whoever reads them.
+        while computed().await < 4800.0 {
+            tokio::time::sleep(std::time::Duration::from_millis(3)).await;
+        }
+    })
+    .await;
+    let pause = std::time::Duration::from_secs(2);
+    tokio::time::sleep(pause).await;
+    assert!(Reply::read(slow).await.text().ends_with("data: [DONE]\n\n"));
+    let read = server.get("/metrics").await;
+    assert_eq!(value(read.text(), "vllm:e2e_request_latency_seconds_count", ""), 8.0);
+    assert_eq!(value(read.text(), "vllm:inter_token_latency_seconds_count", ""), 4792.0);
+    // Each answer's gaps add up to its time in decode, as the engine has it.
+    let gaps = value(read.text(), "vllm:inter_token_latency_seconds_sum", "");
+    let decode = value(read.text(), "vllm:request_decode_time_seconds_sum", "");
+    assert!((gaps - decode).abs() < 0.1 * decode, "{gaps} s between tokens, {decode} s in decode");
+    let whole = value(read.text(), "vllm:e2e_request_latency_seconds_sum", "");
+    assert!(whole < decode + 8.0 * pause.as_secs_f64(), "{whole} s, of which {decode} s in decode");
 }
 
 #[tokio::test]

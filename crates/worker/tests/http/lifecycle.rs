@@ -103,7 +103,12 @@ async fn draining_lets_streams_end_refuses_what_is_new_and_then_returns() {
     assert_eq!((refused.status, refused.header(header::RETRY_AFTER)), (503, "1"));
     assert_eq!(server.get("/health/live").await.status, 200);
     assert!(!server.load().await.ready);
-    for (path, body) in [(CHAT, chat(json!({}))), (COMPLETIONS, streamed(completion(json!({}))))] {
+    for (path, body) in [
+        (CHAT, chat(json!({}))),
+        (COMPLETIONS, streamed(completion(json!({})))),
+        ("/tokenize", json!({"prompt": "x"})),
+        ("/detokenize", json!({"tokens": [1]})),
+    ] {
         let reply = server.post(path, &body).await;
         assert_eq!((reply.status, &reply.error()["code"]), (503, &json!("unavailable")));
         assert_eq!(reply.header(header::RETRY_AFTER), "1");
@@ -169,6 +174,18 @@ async fn a_client_that_never_reads_does_not_keep_a_worker_from_ending() {
     let mut rest = Vec::new();
     let _ = patiently(stuck.read_to_end(&mut rest)).await;
     assert!(!rest.ends_with(b"data: [DONE]\n\n\r\n0\r\n\r\n"), "it was cut off");
+}
+
+#[tokio::test]
+async fn a_client_that_never_reads_is_cut_off() {
+    let server = long_with(Config { idle_timeout_s: 1, ..Setup::default().config }).await;
+    let mut stuck = held(&server, &large_stream()).await;
+    server.until(|load| load.num_requests_running == 8).await;
+    server.until(|load| load.num_requests_running == 0).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let mut rest = Vec::new();
+    let _ = patiently(stuck.read_to_end(&mut rest)).await;
+    assert!(!rest.ends_with(b"data: [DONE]\n\n\r\n0\r\n\r\n"), "{} bytes came", rest.len());
 }
 
 #[tokio::test]

@@ -13,3 +13,4 @@ mod overload;
 mod simulated;
 mod streams;
 mod support;
+mod templates;

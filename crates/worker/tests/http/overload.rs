@@ -5,6 +5,7 @@ use std::sync::Arc;
 use engine::SchedulerConfig;
 use http::header;
 use serde_json::json;
+use worker::Config;
 
 use crate::support::{
     CHAT, COMPLETIONS, LONG_CONTEXT, Server, Setup, chat, completion, long_model, next_piece, streamed,
@@ -42,6 +43,38 @@ async fn when_all_places_are_taken_a_request_is_refused_before_it_is_tokenized()
     server.until(|load| load.num_requests_running == 0 && load.num_requests_waiting == 0).await;
     assert_eq!(server.post(COMPLETIONS, &too_long).await.status, 400, "now it is read, and too long");
     assert_eq!(server.post(CHAT, &chat(json!({}))).await.status, 200);
+}
+
+#[tokio::test]
+async fn tokenization_has_places_of_its_own_and_takes_none_from_answers() {
+    let config = Config { tokenizations_max: 1, ..Setup::default().config };
+    let server = Arc::new(Server::with(Setup { config, ..Setup::default() }).await);
+    // Long enough to be there for a while.
+    let large = json!({"prompt": "x y ".repeat(500_000)});
+    let asked: Vec<_> = (0..6)
+        .map(|_| {
+            let (server, large) = (Arc::clone(&server), large.clone());
+            tokio::spawn(async move { server.post("/tokenize", &large).await })
+        })
+        .collect();
+    let mut statuses = Vec::new();
+    for reply in asked {
+        let reply = reply.await.expect("no panic");
+        if reply.status == 429 {
+            assert_eq!(reply.header(header::RETRY_AFTER), "1");
+            assert_eq!(reply.error()["code"], "overloaded");
+            assert!(reply.text().contains("tokenization"), "{reply:?}");
+        }
+        statuses.push(reply.status);
+    }
+    assert!(statuses.contains(&200) && statuses.contains(&429), "{statuses:?}");
+    assert!(statuses.iter().all(|status| [200, 429].contains(status)), "{statuses:?}");
+    assert_eq!(
+        server.post("/detokenize", &json!({"tokens": [1]})).await.status,
+        200,
+        "the place is free again"
+    );
+    server.chat(json!({})).await;
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use candle_core::DType;
 use engine::ops::KvDtype;
 use engine::{Config as EngineConfig, DeviceKind, LoadOptions, LoadedModel, SchedulerConfig};
 use http::{HeaderMap, Method, Request, Response, header};
@@ -15,6 +16,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use protocol::LoadReport;
 use serde_json::{Value, json};
+use tiny_model::{Checkpoint, Family};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::oneshot;
@@ -43,6 +45,17 @@ pub(crate) fn load(context_len: usize) -> LoadedModel {
     };
     let options = LoadOptions { name: "tiny".into(), version: "v1".into(), config };
     LoadedModel::load(&path, options).expect("loads")
+}
+
+/// A small model with this chat template, which always takes it to be 15 January 2027.
+pub(crate) fn load_with_template(source: &str) -> Arc<LoadedModel> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let checkpoint = Checkpoint::random(&Family::default()).expect("a checkpoint");
+    checkpoint.write_folder(folder.path(), DType::F32, 1).expect("writes");
+    std::fs::write(folder.path().join("chat_template.jinja"), source).expect("written");
+    let config = EngineConfig { device: DeviceKind::Cpu, ..EngineConfig::default() };
+    let options = LoadOptions { name: "tiny".into(), version: "v1".into(), config };
+    Arc::new(LoadedModel::load(folder.path(), options).expect("loads").with_clock(|| 1_800_000_000))
 }
 
 pub(crate) fn small_model() -> Arc<LoadedModel> {

@@ -55,7 +55,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
     }
     let run = |target: &str| {
         let load = ClosedLoop { target, users: 1, requests: 3, prompt_tokens: 512, max_tokens: 1 };
-        figure(&load.run(&bench.tenk)?, "/latency/ttft_ms/p50")
+        figure(&load.run(&bench.tenk)?, "/sent/ttft_p50_ms")
     };
     figures.extend(pair("time to first token, 512-token prompt", in_turns(bench.pairs, &sides, run)?, "ms"));
     figures.extend(pair("most memory resident", [ours.resident_mib()?, theirs.resident_mib()?], "MiB"));

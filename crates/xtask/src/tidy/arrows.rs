@@ -9,6 +9,7 @@ use super::Problem;
 
 /// Each crate of ours and all that it may use of ours, in whichever kind of dependency.
 const ARROWS: &[(&str, &[&str])] = &[
+    ("connections", &[]),
     ("model-store", &[]),
     ("protocol", &[]),
     ("scheduler", &[]),
@@ -17,12 +18,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tiny-model", &[]),
     ("xtask", &[]),
     ("engine", &["profile", "protocol", "scheduler"]),
-    ("gateway", &["protocol", "response-cache", "routing", "telemetry"]),
+    ("gateway", &["connections", "protocol", "response-cache", "routing", "telemetry"]),
     ("loadtest", &["protocol"]),
     ("response-cache", &["protocol"]),
     ("routing", &["protocol"]),
     ("tests", &["protocol", "tiny-model"]),
-    ("worker", &["engine", "protocol", "telemetry"]),
+    ("worker", &["connections", "engine", "protocol", "telemetry"]),
     (
         "cli",
         &[

@@ -12,7 +12,7 @@ use protocol::{ApiError, ErrorCode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{AttemptError, Fault, counts_of};
+use super::{AttemptError, Fault, counts_of, read_object};
 use crate::call::{Answer, Piece, Pieces};
 
 /// How long a worker may take to end its body after the last event before its connection is given up.
@@ -82,7 +82,8 @@ impl Reading {
     /// None at `[DONE]`.
     async fn next_piece(&mut self, idle_timeout: Duration) -> Result<Option<Piece>, StreamFault> {
         loop {
-            if let Some(payload) = self.ready.pop_front() {
+            if let Some(mut payload) = self.ready.pop_front() {
+                one_line(&mut payload);
                 return if payload == sse::DONE.as_bytes() {
                     Ok(None)
                 } else {
@@ -105,6 +106,11 @@ impl Reading {
             let _ = tokio::time::timeout(TAIL_TIMEOUT, tail).await;
         });
     }
+}
+
+/// An event of several lines is JSON with breaks between its tokens, which are as good as blanks, and it leaves as one.
+fn one_line(payload: &mut [u8]) {
+    payload.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
 }
 
 /// As much of a chunk as the gateway needs to know. Everything else may be what the server likes.
@@ -143,7 +149,7 @@ struct PeekError {
 
 /// Tells a chunk from token counts and from an error in mid-stream, which ends the stream.
 fn classify(payload: Bytes) -> Result<Piece, StreamFault> {
-    let peek: Peek<'_> = serde_json::from_slice(&payload).map_err(|error| {
+    let peek: Peek<'_> = read_object(&payload).map_err(|error| {
         tracing::warn!(%error, "a worker sent an event that is no chunk");
         StreamFault::Garbage
     })?;
@@ -203,9 +209,16 @@ mod tests {
             (r#"{"error":{"message":"m","code":500}}"#, "error"),
             (r#"{"error":"m"}"#, "garbage"),
             (r#"{"choices":7}"#, "garbage"),
+            (r#"[null,null,null]"#, "garbage"),
             ("nothing", "garbage"),
         ] {
             assert_eq!(kind(payload), expected, "{payload}");
         }
+    }
+
+    #[test]
+    fn an_event_that_is_no_text_is_garbage_wherever_that_shows() {
+        let event = Bytes::from_static(b"{\"id\":\"\xff\",\"choices\":[]}");
+        assert!(matches!(classify(event), Err(StreamFault::Garbage)));
     }
 }

@@ -14,6 +14,7 @@ use hyper_util::client::legacy::Error as ClientError;
 use protocol::{ApiError, ErrorCode, headers};
 use routing::Outcome;
 use serde::Deserialize;
+use serde::de::Error as _;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tower::Service;
@@ -22,6 +23,9 @@ use crate::call::{Answer, Call, TokenCounts};
 use crate::error::CallError;
 use crate::pool::WorkerEntry;
 use crate::state::State;
+
+/// An error's words are few.
+const ERROR_BYTES_MAX: usize = 64 << 10;
 
 /// A call and who is to answer it.
 #[derive(Clone)]
@@ -48,6 +52,8 @@ pub(crate) enum Fault {
     BrokenOff,
     /// It answered 5xx, or what cannot be understood.
     ServerError,
+    /// Its engine died in a step that this request was in: the request itself may be the cause.
+    EngineFailed,
     /// It is shutting down.
     Draining,
     /// It has no place.
@@ -56,6 +62,8 @@ pub(crate) enum Fault {
     Timeout,
     /// It refused the request, as any other would.
     Client,
+    /// Its answer is larger than may be kept in memory, as any other's would be.
+    TooLarge,
 }
 
 impl Fault {
@@ -64,16 +72,18 @@ impl Fault {
             Self::Connect => "connect",
             Self::BrokenOff => "broken_off",
             Self::ServerError => "server_error",
+            Self::EngineFailed => "engine_failed",
             Self::Draining => "draining",
             Self::Overloaded => "overloaded",
             Self::Timeout => "timeout",
             Self::Client => "client_error",
+            Self::TooLarge => "too_large",
         }
     }
 
     /// A worker that took too long may have done the work: asking another would double it.
     pub(crate) const fn may_be_retried(self) -> bool {
-        !matches!(self, Self::Timeout | Self::Client)
+        !matches!(self, Self::Timeout | Self::Client | Self::TooLarge)
     }
 
     /// What it says about the worker's health.
@@ -81,23 +91,26 @@ impl Fault {
         match self {
             Self::Connect => Some(Outcome::ConnectFailed),
             Self::BrokenOff => Some(Outcome::BrokenOff),
-            Self::ServerError | Self::Timeout => Some(Outcome::ServerError),
+            Self::ServerError | Self::EngineFailed | Self::Timeout => Some(Outcome::ServerError),
             Self::Overloaded => Some(Outcome::Overloaded),
-            Self::Client => Some(Outcome::Success),
+            Self::Client | Self::TooLarge => Some(Outcome::Success),
             Self::Draining => None,
         }
     }
 
-    fn error(self) -> AttemptError {
+    pub(crate) fn error(self) -> AttemptError {
         let (code, message) = match self {
             Self::Connect => (ErrorCode::Unavailable, "the worker could not be reached; try again shortly"),
             Self::BrokenOff => (ErrorCode::BadGateway, "the worker broke off before it answered; try again"),
-            Self::ServerError | Self::Client => {
+            Self::ServerError | Self::EngineFailed | Self::Client => {
                 (ErrorCode::BadGateway, "the worker failed to answer; try again")
             }
             Self::Draining => (ErrorCode::Unavailable, "the worker is shutting down; try again shortly"),
             Self::Overloaded => (ErrorCode::Overloaded, "every worker is busy; try again shortly"),
             Self::Timeout => (ErrorCode::Timeout, "the worker took too long to answer"),
+            Self::TooLarge => {
+                (ErrorCode::BadGateway, "the answer is too large; ask for less, or for a stream")
+            }
         };
         AttemptError { fault: self, error: CallError::new(code, message) }
     }
@@ -125,7 +138,9 @@ impl Service<Attempt> for Forward {
     fn call(&mut self, attempt: Attempt) -> Self::Future {
         let state = Arc::clone(&self.0);
         Box::pin(async move {
+            // One time for all attempts and the wait in line together, so that who is in front can have a longer one.
             let timeout = Duration::from_secs(state.config.first_byte_timeout_s);
+            let timeout = timeout.saturating_sub(attempt.call.trail.arrived.elapsed());
             let answer = tokio::time::timeout(timeout, ask(&state, &attempt)).await;
             answer.unwrap_or_else(|_| Err(Fault::Timeout.error()))
         })
@@ -134,7 +149,8 @@ impl Service<Attempt> for Forward {
 
 async fn ask(state: &Arc<State>, attempt: &Attempt) -> Result<Answer, AttemptError> {
     let Attempt { call, worker, .. } = attempt;
-    let response = state.client.request(request(state, attempt)).await;
+    let resent = || state.metrics.resends.inc();
+    let response = state.client.send(|| request(state, attempt), resent).await;
     let response = response.map_err(|error| fault_of(&error).error())?;
     if is_encoded(&response) {
         tracing::error!(worker = &*worker.name, "the worker compresses answers, which nobody asked it to");
@@ -173,6 +189,10 @@ async fn ask(state: &Arc<State>, attempt: &Attempt) -> Result<Answer, AttemptErr
                 CallError::Own(ApiError::new(ErrorCode::InvalidRequest, message))
             };
             Err(AttemptError { fault: Fault::Client, error })
+        }
+        StatusCode::INTERNAL_SERVER_ERROR => {
+            let body = read_whole(response, ERROR_BYTES_MAX).await?;
+            Err(if is_engine_failure(&body) { Fault::EngineFailed } else { Fault::ServerError }.error())
         }
         _ => Err(Fault::ServerError.error()),
     }
@@ -215,6 +235,11 @@ fn is_encoded(response: &Response<Incoming>) -> bool {
     response.headers().get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity")
 }
 
+/// Whether a worker of ours says that its engine died of the step that the request was in.
+fn is_engine_failure(body: &[u8]) -> bool {
+    serde_json::from_slice::<Value>(body).is_ok_and(|body| body["error"]["code"] == ApiError::ENGINE_FAILED)
+}
+
 /// Servers agree on `error.message` and on little else.
 fn is_error_json(body: &[u8]) -> bool {
     serde_json::from_slice::<Value>(body).is_ok_and(|body| body["error"]["message"].is_string())
@@ -227,7 +252,18 @@ fn usage_of(body: &[u8]) -> Result<Option<TokenCounts>, serde_json::Error> {
         #[serde(borrow)]
         usage: Option<&'a RawValue>,
     }
-    Ok(serde_json::from_slice::<Answered<'_>>(body)?.usage.and_then(counts_of))
+    Ok(read_object::<Answered<'_>>(body)?.usage.and_then(counts_of))
+}
+
+/// Reads as much of a JSON object as `T` wants. serde would take a list for a struct as well, and let bytes that are no
+/// text pass in members that it skips.
+fn read_object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, serde_json::Error> {
+    let text = std::str::from_utf8(json).map_err(serde_json::Error::custom)?;
+    if text.trim_start().starts_with('{') {
+        serde_json::from_str(text)
+    } else {
+        Err(serde_json::Error::custom("expected an object"))
+    }
 }
 
 /// None where they are not what everyone means by them.
@@ -243,8 +279,7 @@ async fn read_whole(response: Response<Incoming>, bytes_max: usize) -> Result<By
         let Some(data) = frame.data_ref() else { continue };
         if whole.len() + data.len() > bytes_max {
             tracing::error!(bytes_max, "a worker's answer is larger than `gateway.answer_bytes_max`");
-            // Another worker's would be as large.
-            return Err(AttemptError { fault: Fault::Client, ..Fault::ServerError.error() });
+            return Err(Fault::TooLarge.error());
         }
         whole.extend_from_slice(data);
     }
@@ -265,9 +300,10 @@ mod tests {
         {
             assert_eq!(counts(without).ok(), Some(None), "{without}");
         }
-        for broken in ["", "<html>", "7", r#"{"usage":{}"#, "data: {}"] {
+        for broken in ["", "<html>", "7", "[null]", r#"{"usage":{}"#, "data: {}"] {
             assert!(counts(broken).is_err(), "{broken}");
         }
+        assert!(usage_of(b"{\"id\":\"\xff\"}").is_err());
     }
 
     #[test]

@@ -128,6 +128,7 @@ impl Front {
         parts.routing.probe_timeout_ms = 500;
         parts.routing.health.ejection_base_ms = 20;
         parts.routing.health.ejection_max_ms = 20;
+        parts.config.drain_delay_ms = 0;
         change(&mut parts);
         let gateway = Gateway::bind(parts).await.expect("binds");
         let address = gateway.address();

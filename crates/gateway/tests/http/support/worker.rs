@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use protocol::{LoadReport, ModelCard, ModelList};
@@ -122,6 +122,8 @@ struct Script {
     report: Mutex<Option<LoadReport>>,
     seen: Mutex<Vec<Seen>>,
     probe_headers: Mutex<BTreeMap<String, String>>,
+    /// It says nothing more, to anyone, and closes nothing.
+    silent: AtomicBool,
     asked: watch::Sender<usize>,
     cancelled: watch::Sender<usize>,
     /// Connections that brought requests other than probes.
@@ -166,6 +168,7 @@ impl Worker {
             report: Mutex::new(report),
             seen: Mutex::default(),
             probe_headers: Mutex::default(),
+            silent: AtomicBool::new(false),
             asked: watch::Sender::new(0),
             cancelled: watch::Sender::new(0),
             connections: AtomicUsize::new(0),
@@ -231,6 +234,12 @@ impl Worker {
         *self.script.cancelled.borrow()
     }
 
+    /// Falls silent with its connections open, as a machine does that lost its network.
+    pub(crate) fn fall_silent(&self) {
+        self.reply(Reply::Hang);
+        self.script.silent.store(true, Ordering::Relaxed);
+    }
+
     /// Dies at once, with all of its connections.
     pub(crate) async fn kill(&mut self) {
         self.server.shutdown().await;
@@ -270,6 +279,9 @@ async fn converse(mut stream: TcpStream, script: &Script) -> Result<(), Gone> {
     let mut counted = false;
     loop {
         let seen = read_request(&mut reader).await?;
+        if script.silent.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
         if let Some(body) = probe(&seen, script) {
             let (status, body) = body.map_or((404, String::from("{}")), |body| (200, body));
             write_body(&mut writer, status, &[], &body).await?;

@@ -1,0 +1,6 @@
+//! What the fuzz targets share.
+
+pub mod front;
+pub mod json;
+pub mod model;
+pub mod vocabulary;
