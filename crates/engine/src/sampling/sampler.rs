@@ -101,6 +101,9 @@ fn choose(
         return Ok(likeliest);
     }
     let weights = Weights::new(max, params);
+    if weights.only_one(logits) {
+        return Ok(likeliest);
+    }
     let draw = uniform(params.seed, position);
     let chosen = if keep(logits, params, &weights, scratch) {
         draw_from_kept(&mut scratch.keys, &weights, draw)

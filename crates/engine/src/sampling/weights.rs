@@ -8,6 +8,9 @@ use super::SamplingParams;
 /// The weight of the likeliest token. A token 30 nats below it, a ten-trillionth as likely, weighs one or two.
 pub(super) const ONE: u64 = 1 << 44;
 
+/// So far below the likeliest a token's weight rounds to nothing: e^-32 · 2^44 is less than a quarter.
+const WEIGHTLESS_NATS: f32 = -32.0;
+
 /// With more tokens a total could overflow.
 const VOCAB_SIZE_MAX: usize = 1 << 19;
 
@@ -62,6 +65,18 @@ impl Weights {
             sums.push(relative[..block.len()].iter().map(|relative| fixed(*relative)).sum());
         }
         sums.iter().sum()
+    }
+
+    /// Whether all but one weigh nothing, so that there is nothing to draw. Much quicker than the weights themselves.
+    pub(super) fn only_one(&self, logits: &[f32]) -> bool {
+        let mut near = 0;
+        for block in logits.chunks(BLOCK) {
+            near += block.iter().filter(|logit| self.nats(**logit) > WEIGHTLESS_NATS).count();
+            if near > 1 {
+                return false;
+            }
+        }
+        true
     }
 
     #[inline]
@@ -128,6 +143,17 @@ mod tests {
     fn the_ends_are_exact() {
         assert_eq!((exp(0.0), exp(-0.0), fixed(exp(-88.0)), fixed(exp(f32::NEG_INFINITY))), (1.0, 1.0, 0, 0));
         assert_eq!((fixed(0.0), fixed(1.0)), (0, ONE));
+    }
+
+    #[test]
+    fn one_token_is_alone_exactly_if_the_others_weigh_nothing() {
+        let weights = Weights::new(2.0, &SamplingParams { temperature: 0.5, ..SamplingParams::default() });
+        for (rival, alone) in [(-13.0, false), (-13.9, false), (-14.1, true), (f32::NEG_INFINITY, true)] {
+            let mut logits = vec![-500.0; BLOCK + 9];
+            (logits[3], logits[BLOCK + 2]) = (2.0, rival);
+            assert_eq!(weights.only_one(&logits), alone, "{rival}");
+            assert!(!alone || weights.of(rival) == 0);
+        }
     }
 
     #[test]
