@@ -2,7 +2,7 @@
 
 use std::f64::consts::TAU;
 
-use crate::prompts::random::{GOLDEN_GAMMA, below, draw, mix, unit};
+use crate::random::{GOLDEN_GAMMA, below, draw, mix, unit};
 use crate::scenario::Length;
 
 impl Length {

@@ -60,6 +60,7 @@ pub mod merge;
 pub mod metrics;
 mod plot;
 pub mod prompts;
+mod random;
 pub mod record;
 pub mod reference;
 pub mod report;

@@ -19,7 +19,6 @@ use crate::trace::{self, TraceRequest};
 mod calibrate;
 mod conversation;
 mod file;
-pub(crate) mod random;
 mod share_gpt;
 mod synthetic;
 #[cfg(test)]
@@ -32,8 +31,8 @@ pub use file::PromptFile;
 pub(crate) use text::ID_WORDS;
 pub(crate) use zipf::Ranks;
 
+use crate::random::{Purpose, draw, seed_for, unit};
 use conversation::Conversations;
-use random::{Purpose, draw, seed_for, unit};
 
 /// How the length of prompts is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -58,21 +58,15 @@ pub(crate) fn find(name: &str) -> Result<Profile> {
 /// The engine's bounds as the profile has them, where nothing else was said.
 pub(crate) fn set_limits(config: &mut Config, profile: &Profile) {
     let limits = profile.limits;
-    let unless_given = |config: &Config, setting: &str, given: usize, limit: usize| {
-        if config.is_given(setting) { given } else { limit }
-    };
-    let engine = config.engine.kv_cache_tokens;
-    config.engine.kv_cache_tokens =
-        unless_given(config, "engine.kv_cache_tokens", engine, limits.kv_cache_tokens);
-    let scheduler = config.scheduler.clone();
-    config.scheduler.max_num_seqs =
-        unless_given(config, "scheduler.max_num_seqs", scheduler.max_num_seqs, limits.max_num_seqs);
-    config.scheduler.max_num_batched_tokens = unless_given(
-        config,
-        "scheduler.max_num_batched_tokens",
-        scheduler.max_num_batched_tokens,
-        limits.max_num_batched_tokens,
-    );
+    if !config.is_given("engine.kv_cache_tokens") {
+        config.engine.kv_cache_tokens = limits.kv_cache_tokens;
+    }
+    if !config.is_given("scheduler.max_num_seqs") {
+        config.scheduler.max_num_seqs = limits.max_num_seqs;
+    }
+    if !config.is_given("scheduler.max_num_batched_tokens") {
+        config.scheduler.max_num_batched_tokens = limits.max_num_batched_tokens;
+    }
 }
 
 /// A model under the profile's name, or the one that requests are to use.

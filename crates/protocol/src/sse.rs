@@ -12,6 +12,12 @@ pub fn event(data: &str) -> String {
     format!("data: {data}\n\n")
 }
 
+/// Makes one line of an event's data that came in several: JSON has line breaks only between tokens, where a space means
+/// the same.
+pub fn to_one_line(json: &mut [u8]) {
+    json.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
+}
+
 /// Collects bytes and gives back the data of each event that is complete.
 #[derive(Debug, Default)]
 pub struct EventReader {

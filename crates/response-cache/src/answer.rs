@@ -4,6 +4,7 @@ mod assemble;
 mod split;
 
 use bytes::{Bytes, BytesMut};
+use protocol::sse::to_one_line;
 
 use crate::{Endpoint, Error};
 
@@ -140,11 +141,6 @@ fn own_copy(events: &[impl AsRef<[u8]>], usage: Option<&[u8]>) -> (Vec<Bytes>, O
     };
     let events = events.iter().map(|event| copy(event.as_ref())).collect();
     (events, usage.map(copy))
-}
-
-/// JSON has line breaks only between tokens, where a space means the same.
-fn to_one_line(json: &mut [u8]) {
-    json.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
 }
 
 /// The reasons for which an answer ends by itself. Any other, such as vLLM's `abort`, marks one that broke off.

@@ -1,13 +1,6 @@
 //! Random numbers as functions of a seed and an index, so that request n has the same in every process and every run.
 
-/// SplitMix64's increment and finalizer (Steele, Lea and Flood, "Fast splittable pseudorandom number generators").
-const GOLDEN_GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
-
-const fn mix(mut z: u64) -> u64 {
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
+use crate::random::{GOLDEN_GAMMA, draw, mix};
 
 /// The draws that belong to one index.
 #[derive(Clone, Copy, Debug)]
@@ -15,7 +8,7 @@ pub(super) struct Draws(u64);
 
 impl Draws {
     pub(super) const fn new(seed: u64, index: u64) -> Self {
-        Self(mix(mix(seed).wrapping_add(index.wrapping_mul(GOLDEN_GAMMA))))
+        Self(draw(mix(seed), index))
     }
 
     const fn next(&mut self) -> u64 {

@@ -44,7 +44,7 @@ pub struct RunArgs {
     #[command(flatten)]
     pub flags: ScenarioArgs,
     /// Sent as a bearer token
-    #[arg(long, env = "TENK_API_KEY", hide_env_values = true, value_name = "KEY", value_parser = parse_key)]
+    #[arg(long, env = "TENK_API_KEY", hide_env_values = true, value_name = "KEY")]
     pub api_key: Option<ApiKey>,
     /// Write the report's files into this folder, and records.jsonl, a line for each request
     #[arg(long, value_name = "DIR", help_heading = "Report")]
@@ -81,10 +81,6 @@ impl FromStr for Shard {
         }
         Ok(Self { index: one - 1, count })
     }
-}
-
-fn parse_key(key: &str) -> Result<ApiKey, std::convert::Infallible> {
-    Ok(ApiKey::from(key.to_owned()))
 }
 
 fn parse_unix_s(text: &str) -> Result<f64, String> {

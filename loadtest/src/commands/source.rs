@@ -20,7 +20,7 @@ pub(super) struct SourceArgs {
     #[arg(long, value_name = "FIELD=VALUE")]
     pub set: Vec<String>,
     /// Sent as a bearer token
-    #[arg(long, env = "TENK_API_KEY", hide_env_values = true, value_name = "KEY", value_parser = parse_key)]
+    #[arg(long, env = "TENK_API_KEY", hide_env_values = true, value_name = "KEY")]
     pub api_key: Option<ApiKey>,
     /// Write each run's report, and that of the whole, into this folder
     #[arg(long, value_name = "DIR")]
@@ -28,10 +28,6 @@ pub(super) struct SourceArgs {
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
-}
-
-fn parse_key(key: &str) -> Result<ApiKey, std::convert::Infallible> {
-    Ok(ApiKey::from(key.to_owned()))
 }
 
 impl SourceArgs {

@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use super::text::{Text, escape, html};
+use super::text::{Text, html};
 use super::{Findings, Table};
-use crate::plot::{Axis, Kind, Look, Plot};
+use crate::plot::{Axis, Kind, Look, Plot, escape};
 use crate::report::html::STYLE;
 
 /// The whole page.

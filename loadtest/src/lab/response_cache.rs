@@ -9,6 +9,7 @@ use super::child::Server;
 use super::table::{Series, Table};
 use crate::assertion::rounded;
 use crate::error::Error;
+use crate::random::{draw, unit};
 use crate::scenario::{Answers, Arrivals, Length, Prompts, Scenario};
 
 pub(super) const TEXT: &str = include_str!("response_cache.md");
@@ -69,12 +70,9 @@ fn rank(index: u64) -> u64 {
     QUESTIONS - 1
 }
 
-/// SplitMix64's finalizer as a number from 0 to 1.
+/// A number from 0 to 1 of each request's own.
 fn uniform(index: u64) -> f64 {
-    let mut z = (index + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+    unit(draw(0, index + 1))
 }
 
 /// All requests' prompts.

@@ -1,5 +1,6 @@
 //! A lab's text: a Markdown file beside its code, in sections of fixed names.
 
+use crate::plot::escape;
 use std::fmt::Write;
 
 /// The sections that every lab has.
@@ -75,11 +76,6 @@ fn links(text: &str) -> String {
             format!("{}<a href=\"{}\">{}</a>{}", escape(before), escape(to), escape(name), links(after))
         }
     }
-}
-
-/// Text that is safe in HTML, within quotes too.
-pub(super) fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 
 use crate::error::Error;
 use crate::prompts::PromptBasis;
-use crate::prompts::random::{Purpose, seed_for};
 use crate::prompts::text::{ID_WORDS, plain};
+use crate::random::{Purpose, seed_for};
 
 /// How often a sample is made longer or shorter until the target counts the tokens that were wanted.
 const CORRECTIONS_MAX: u32 = 3;

@@ -1,8 +1,8 @@
 //! Conversations of made-up questions and real answers.
 
-use crate::prompts::random::{Purpose, draw, seed_for};
 use crate::prompts::text::{ID_WORDS, WORD_BYTES, Writer};
 use crate::prompts::{AnswerLengths, Question, TokensPerWord};
+use crate::random::{Purpose, draw, seed_for};
 use crate::scenario::Length;
 
 /// About how many bytes of an answer are a token; it is only used to say how long a prompt is.

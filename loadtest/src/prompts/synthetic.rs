@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use crate::asking::WARMUP_INDEX_START;
 use crate::error::Error;
-use crate::prompts::random::{Purpose, below, draw, seed_for};
 use crate::prompts::text::{ID_WORDS, WORD_BYTES, Writer};
 use crate::prompts::zipf::Ranks;
 use crate::prompts::{AnswerLengths, Material, Question, TokensPerWord};
+use crate::random::{Purpose, below, draw, seed_for};
 use crate::scenario::{Length, Prompts, Scenario};
 use crate::trace::{BLOCK_TOKENS, TraceRequest};
 

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use crate::prompts::random::{GOLDEN_GAMMA, draw, mix};
+use crate::random::{GOLDEN_GAMMA, draw, mix};
 use crate::words::WORDS;
 
 /// Words that spell 64 bits, a byte each: texts that start with different ones are different.

@@ -1,7 +1,7 @@
 //! Which of a number of prompts comes next.
 
 use crate::error::Error;
-use crate::prompts::random::unit;
+use crate::random::unit;
 use crate::scenario::Zipf;
 
 /// Ranks in proportion to rank^-exponent, by inversion of a table of their sums: one draw gives one rank, whatever
@@ -47,7 +47,7 @@ impl Ranks {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::prompts::random::draw;
+    use crate::random::draw;
 
     fn counts(prompts: u64, exponent: f64, draws: u64) -> Vec<f64> {
         let ranks = Ranks::new(Zipf { prompts, exponent }).expect("a law");

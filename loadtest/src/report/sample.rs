@@ -3,6 +3,7 @@
 use super::{Event, Report, RunFacts};
 use crate::metrics::Metrics;
 use crate::prompts::PromptBasis;
+use crate::random::{draw, unit};
 use crate::record::{Chunk, Failure, FailureKind, RequestRecord, TokenBasis, Usage};
 use crate::scenario::{Arrivals, Scenario, Targets};
 use crate::scrape::{Source, TESTER, TargetMetrics, names};
@@ -58,10 +59,7 @@ pub(crate) fn facts(failures: &[FailureKind]) -> RunFacts {
 
 /// A number from 0 to 1 that depends on nothing but its arguments.
 fn noise(seed: u64, index: u64) -> f64 {
-    let mut z = (seed << 32).wrapping_add(index).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+    unit(draw(0, (seed << 32).wrapping_add(index)))
 }
 
 /// What comes of `rate` requests a second for `duration_s`, at a server with 64 places that stalls from `stall_s` on for

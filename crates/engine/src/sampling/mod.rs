@@ -20,6 +20,7 @@ pub use history::TokenHistory;
 pub use logprobs::{Scored, score};
 pub use params::SamplingParams;
 pub use random::uniform;
+pub(crate) use random::{STEP, mix};
 pub use sampler::{Sampled, Scratch, sample};
 
 /// Why logits gave no token. All of these are faults of the model or its arithmetic, never of a request's text.

@@ -1,7 +1,7 @@
 //! Randomness without state.
 
 /// The odd number nearest to 2^64 divided by the golden ratio.
-const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+pub(crate) const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// A number in [0, 1), evenly spread, in steps of 2^-53; a pure function of its arguments.
 ///
@@ -15,7 +15,7 @@ pub fn uniform(seed: u64, position: u64) -> f64 {
 }
 
 /// SplitMix64's output function: a bijection where every bit of the input moves every bit of the output.
-fn mix(mut bits: u64) -> u64 {
+pub(crate) fn mix(mut bits: u64) -> u64 {
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     bits ^ (bits >> 31)

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use profile::Profile;
 
 use crate::model::{Batch, BatchSequence};
+use crate::sampling::{STEP, mix};
 use crate::{Backend, EngineError, Logits};
 use clock::StepClock;
 pub use clock::{CATCH_UP_MAX, StepPace};
@@ -28,7 +29,7 @@ pub(crate) use words::WORDS;
 const UNLIKELY: f32 = -1000.0;
 
 /// The hash of nothing.
-const ROOT: u64 = 0x9e37_79b9_7f4a_7c15;
+const ROOT: u64 = STEP;
 
 /// Computes nothing but hashes, and waits.
 #[derive(Debug)]
@@ -55,7 +56,7 @@ impl SimulatedBackend {
             self.slots[block * batch.block_size + before % batch.block_size]
         });
         for row in run.row..run.row + run.len {
-            hash = mix(hash ^ u64::from(batch.tokens[row]));
+            hash = scrambled(hash ^ u64::from(batch.tokens[row]));
             self.slots[batch.slots[row] as usize] = hash;
             if row >= run.row + run.len - run.num_logits {
                 wanted.push(hash);
@@ -76,7 +77,7 @@ impl Backend for SimulatedBackend {
         let mut values = vec![UNLIKELY; hashes.len() * self.vocab_size];
         let is_garbage = self.simulation.is_garbage();
         for (row, hash) in values.chunks_exact_mut(self.vocab_size).zip(hashes) {
-            let hash = if is_garbage { mix(!hash) } else { hash };
+            let hash = if is_garbage { scrambled(!hash) } else { hash };
             row[hash as usize % WORDS.len()] = 0.0;
         }
         self.pace = Some(self.clock.finish(started, step_us, &self.simulation));
@@ -96,10 +97,7 @@ impl Backend for SimulatedBackend {
     }
 }
 
-/// SplitMix64's step: every bit of the result depends on every bit of the input, and no two inputs share a result.
-fn mix(input: u64) -> u64 {
-    let mut bits = input.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    bits ^ (bits >> 31)
+/// No two inputs share a result, and every bit of it depends on every bit of the input.
+fn scrambled(input: u64) -> u64 {
+    mix(input.wrapping_add(STEP))
 }

@@ -1,9 +1,10 @@
 //! From one body to the chunks of a stream.
 
 use bytes::Bytes;
+use protocol::sse::to_one_line;
 use serde_json::value::RawValue;
 
-use super::{REPEATED, check_finished, check_numbers, object_name, to_one_line};
+use super::{REPEATED, check_finished, check_numbers, object_name};
 use crate::json::{Object, ObjectWriter, array, index, malformed, text};
 use crate::{Endpoint, Error};
 

@@ -83,7 +83,7 @@ impl Reading {
     async fn next_piece(&mut self, idle_timeout: Duration) -> Result<Option<Piece>, StreamFault> {
         loop {
             if let Some(mut payload) = self.ready.pop_front() {
-                one_line(&mut payload);
+                sse::to_one_line(&mut payload);
                 return if payload == sse::DONE.as_bytes() {
                     Ok(None)
                 } else {
@@ -106,11 +106,6 @@ impl Reading {
             let _ = tokio::time::timeout(TAIL_TIMEOUT, tail).await;
         });
     }
-}
-
-/// An event of several lines is JSON with breaks between its tokens, which are as good as blanks, and it leaves as one.
-fn one_line(payload: &mut [u8]) {
-    payload.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
 }
 
 /// As much of a chunk as the gateway needs to know. Everything else may be what the server likes.
