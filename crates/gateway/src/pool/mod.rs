@@ -1,92 +1,32 @@
-//! The workers: what is known of each, who gets the next request, and the route table that follows from them.
+//! The workers: what is known of each, and who gets the next request.
 
 mod claim;
 pub(crate) mod probe;
+mod table;
+mod worker;
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use http::Uri;
 use protocol::{LoadReport, PrefixDigest};
 use routing::{
-    Health, HealthState, ModelRoutes, Outcome, PickRequest, Picker, PrefixIndex, ProbeResult, RetryBudget,
-    RouteError, RouteTable, VersionRoute, WorkerId, WorkerSnapshot,
+    HealthState, PickRequest, Picker, PrefixIndex, ProbeResult, RetryBudget, RouteError, RouteTable,
+    WorkerId, WorkerSnapshot,
 };
-use telemetry::{GatewayMetrics, WorkerSeries};
+use telemetry::GatewayMetrics;
 use tokio::sync::watch;
 
-use crate::call::{Call, Endpoint};
+use crate::call::Call;
 pub(crate) use claim::Claim;
+pub(crate) use worker::WorkerEntry;
 
 /// The version of a worker that does not say which it serves. Its answers are never cached.
 pub(crate) const UNKNOWN_VERSION: &str = "unknown";
 
 /// The pool of workers that were given by address.
 const POOL: &str = "default";
-
-/// One worker.
-#[derive(Debug)]
-pub(crate) struct WorkerEntry {
-    pub(crate) id: WorkerId,
-    /// `worker-0`, `worker-1`, …: clients and labels see this, never an address.
-    pub(crate) name: Arc<str>,
-    base: String,
-    endpoints: [Uri; Endpoint::ALL.len()],
-    in_flight: AtomicU32,
-    health: Mutex<Health>,
-    /// Changes when probes find that it has fallen silent.
-    silenced: watch::Sender<()>,
-    series: Arc<WorkerSeries>,
-}
-
-impl WorkerEntry {
-    fn new(id: u32, base: &str, routing: &routing::Config, metrics: &GatewayMetrics) -> Self {
-        let name: Arc<str> = Arc::from(format!("worker-{id}"));
-        let base = base.trim_end_matches('/').to_owned();
-        Self {
-            id: WorkerId(id),
-            series: metrics.worker(&name),
-            name,
-            endpoints: Endpoint::ALL.map(|endpoint| uri(&base, endpoint.path())),
-            base,
-            in_flight: AtomicU32::new(0),
-            health: Mutex::new(Health::new(&routing.health)),
-            silenced: watch::Sender::new(()),
-        }
-    }
-
-    /// The address of an endpoint at this worker.
-    pub(crate) fn uri(&self, endpoint: Endpoint) -> Uri {
-        self.endpoints[endpoint as usize].clone()
-    }
-
-    fn health(&self) -> MutexGuard<'_, Health> {
-        lock(&self.health)
-    }
-
-    /// Resolves when probes find nobody there any more. A machine that vanishes sends no word on its connections, and
-    /// what waits for a first byte on them would wait for the whole of its time.
-    pub(crate) fn silence(&self) -> impl Future<Output = ()> + use<> {
-        let mut silenced = self.silenced.subscribe();
-        async move {
-            let _ = silenced.changed().await;
-        }
-    }
-
-    fn record(&self, now: Duration, outcome: Option<Outcome>, label: &str) {
-        if let Some(outcome) = outcome {
-            self.health().on_outcome(now, outcome);
-        }
-        self.series.requests(label).inc();
-    }
-}
-
-fn uri(base: &str, path: &str) -> Uri {
-    Uri::try_from(format!("{base}{path}")).unwrap_or_default()
-}
 
 /// All workers.
 pub(crate) struct Pool {
@@ -274,18 +214,14 @@ impl Pool {
         }
     }
 
-    /// One row a model; where workers serve several versions, each gets its workers' share. The caller holds the view,
-    /// so that tables follow each other as views do.
+    /// The caller holds the view, so that tables follow each other as views do.
     fn rebuild_table(&self, snapshots: &[WorkerSnapshot], now: Duration) -> bool {
-        let mut counts: BTreeMap<&str, BTreeMap<&str, Share>> = BTreeMap::new();
-        for served in snapshots {
-            let version = served.version.as_deref().unwrap_or(UNKNOWN_VERSION);
-            let share = counts.entry(&served.model).or_default().entry(version).or_default();
-            share.workers += 1;
-            share.workers_up += u32::from(is_up(self.health_of(served, now)));
-        }
-        let models: BTreeMap<String, ModelRoutes> =
-            counts.into_iter().map(|(model, versions)| (model.to_owned(), shares(&versions))).collect();
+        let served = snapshots.iter().map(|served| table::Served {
+            model: &served.model,
+            version: served.version.as_deref().unwrap_or(UNKNOWN_VERSION),
+            up: is_up(self.health_of(served, now)),
+        });
+        let models = table::routes(served);
         let current = self.table.load();
         if current.models == models {
             return false;
@@ -311,29 +247,6 @@ impl Pool {
 
 const fn is_up(state: HealthState) -> bool {
     matches!(state, HealthState::Healthy | HealthState::Unknown)
-}
-
-/// How many workers a version has.
-#[derive(Clone, Copy, Debug, Default)]
-struct Share {
-    workers: u32,
-    workers_up: u32,
-}
-
-/// Weights by the workers that are up; by all of them where none is, so that a model does not vanish with them.
-fn shares(versions: &BTreeMap<&str, Share>) -> ModelRoutes {
-    let up: u32 = versions.values().map(|share| share.workers_up).sum();
-    let count = |share: &Share| if up == 0 { share.workers } else { share.workers_up };
-    let total: u32 = versions.values().map(count).sum();
-    let (mut counted, mut given) = (0, 0);
-    let routes = versions.iter().map(|(version, share)| {
-        counted += count(share);
-        // Rounding goes to the neighbours, and the weights add up whatever it does.
-        let end = RouteTable::WEIGHT_TOTAL * counted / total;
-        let weight = end - std::mem::replace(&mut given, end);
-        VersionRoute::active(*version, weight, POOL)
-    });
-    ModelRoutes::new(routes.collect())
 }
 
 impl probe::Probed {
@@ -366,26 +279,4 @@ fn mix(count: u64) -> u64 {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn weights(versions: &[(&str, u32, u32)]) -> Vec<u32> {
-        let share = |&(version, workers, workers_up)| (version, Share { workers, workers_up });
-        let routes = shares(&versions.iter().map(share).collect());
-        routes.versions.iter().map(|route| route.weight).collect()
-    }
-
-    #[test]
-    fn versions_share_users_as_they_share_workers_that_are_up() {
-        assert_eq!(weights(&[("a", 1, 1)]), [10_000]);
-        assert_eq!(weights(&[("a", 1, 1), ("b", 2, 2)]), [3_333, 6_667]);
-        assert_eq!(weights(&[("a", 2, 0), ("b", 1, 1)]), [0, 10_000]);
-        assert_eq!(weights(&[("a", 3, 0), ("b", 1, 0)]), [7_500, 2_500]);
-        assert_eq!(weights(&[("a", 7, 7); 1]).iter().sum::<u32>(), RouteTable::WEIGHT_TOTAL);
-        let many: Vec<_> = ["a", "b", "c", "d", "e", "f", "g"].map(|version| (version, 3, 3)).to_vec();
-        assert_eq!(weights(&many).iter().sum::<u32>(), RouteTable::WEIGHT_TOTAL);
-    }
 }

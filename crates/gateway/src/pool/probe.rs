@@ -40,7 +40,7 @@ pub(crate) fn start(state: &Arc<State>) -> JoinSet<()> {
         probes.spawn(async move {
             let interval = Duration::from_millis(state.pool.routing.probe_interval_ms);
             let timeout = Duration::from_millis(state.pool.routing.probe_timeout_ms);
-            let paths = ["/internal/load", "/v1/models"].map(|path| super::uri(&worker.base, path));
+            let paths = ["/internal/load", "/v1/models"].map(|path| super::worker::uri(&worker.base, path));
             let mut foreign = 0;
             loop {
                 let probed = tokio::time::timeout(timeout, probe(&state, &paths, &mut foreign)).await;
