@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
+use http_server::Body;
 use protocol::ApiError;
 use routing::StickyKey;
 use serde::Deserialize;
@@ -72,7 +73,7 @@ pub(crate) struct Call {
     pub(crate) request_id: Arc<str>,
     pub(crate) tenant: Tenant,
     /// As the client sent it.
-    pub(crate) body: Bytes,
+    pub(crate) body: Body,
     /// The same, parsed.
     pub(crate) json: Arc<Value>,
     pub(crate) model: Arc<str>,

@@ -28,6 +28,8 @@ pub struct Config {
     pub client_timeout_s: u64,
     /// The largest request body.
     pub body_bytes_max: usize,
+    /// Memory for all request bodies above 64 KiB together; further ones hear 429.
+    pub large_bodies_bytes_max: usize,
     /// The largest answer that is not streamed.
     pub answer_bytes_max: usize,
     /// Requests that are with workers at the same time.
@@ -76,6 +78,7 @@ impl Default for Config {
             connections_max: 10_000,
             client_timeout_s: 75,
             body_bytes_max: 4 << 20,
+            large_bodies_bytes_max: 128 << 20,
             answer_bytes_max: 16 << 20,
             in_flight_max: 512,
             queue_max: 1024,
@@ -159,6 +162,7 @@ impl Config {
             ("connections_max", self.connections_max, 1, 1 << 20),
             ("client_timeout_s", self.client_timeout_s as usize, 1, 86_400),
             ("body_bytes_max", self.body_bytes_max, 1024, 1 << 30),
+            ("large_bodies_bytes_max", self.large_bodies_bytes_max, self.body_bytes_max, 1 << 40),
             ("answer_bytes_max", self.answer_bytes_max, 1024, 1 << 30),
             ("in_flight_max", self.in_flight_max, 1, 1 << 20),
             ("queue_max", self.queue_max, 0, 1 << 20),
@@ -195,6 +199,7 @@ mod tests {
             "connections_max": 10_000,
             "client_timeout_s": 75,
             "body_bytes_max": 4 << 20,
+            "large_bodies_bytes_max": 128 << 20,
             "answer_bytes_max": 16 << 20,
             "in_flight_max": 512,
             "queue_max": 1024,

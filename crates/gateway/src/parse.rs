@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, header};
+use http_server::Body;
 use protocol::{ApiError, ErrorCode, Message, PrefixDigest, Prompt, chat_digests, headers, prompt_digests};
 use routing::StickyKey;
 use serde::Deserialize;
@@ -14,16 +15,16 @@ use crate::call::{CacheDirective, Call, Endpoint, Trail};
 use crate::layers::authenticate::Tenant;
 
 /// What is known before the body.
-pub(crate) struct Parts<'a> {
+pub(crate) struct Parts {
     pub(crate) endpoint: Endpoint,
-    pub(crate) headers: &'a HeaderMap,
+    pub(crate) headers: HeaderMap,
     pub(crate) tenant: Tenant,
     pub(crate) request_id: Arc<str>,
     pub(crate) trail: Arc<Trail>,
 }
 
 /// Checks as much as routing and caching need; the rest is the worker's to check.
-pub(crate) fn parse(parts: Parts<'_>, body: Bytes) -> Result<Call, ApiError> {
+pub(crate) fn parse(parts: Parts, body: Body) -> Result<Call, ApiError> {
     let json: Value = protocol::parse_json(&body)?;
     let Value::Object(fields) = &json else {
         return Err(ApiError::new(ErrorCode::InvalidRequest, "the body must be a JSON object"));
@@ -55,8 +56,8 @@ pub(crate) fn parse(parts: Parts<'_>, body: Bytes) -> Result<Call, ApiError> {
         model: Arc::from(model),
         stream,
         include_usage: fields.get("stream_options").is_some_and(|options| options["include_usage"] == true),
-        directive: directive_of(parts.headers),
-        sticky: sticky_of(parts.headers, fields),
+        directive: directive_of(&parts.headers),
+        sticky: sticky_of(&parts.headers, fields),
         version: None,
         pool: None,
         tenant: parts.tenant,
@@ -79,7 +80,7 @@ impl Outgoing {
                 body: for_worker(&call.body, fields, call.stream, &call.tenant.salt),
                 digests: digests_of(call.endpoint, fields, &call.tenant.salt),
             },
-            _ => Self { body: call.body.clone(), digests: Vec::new() },
+            _ => Self { body: (*call.body).clone(), digests: Vec::new() },
         }
     }
 }
@@ -169,12 +170,12 @@ mod tests {
     fn call(body: &str, salt: &str) -> Result<Call, ApiError> {
         let parts = Parts {
             endpoint: Endpoint::Chat,
-            headers: &HeaderMap::new(),
+            headers: HeaderMap::new(),
             tenant: Tenant { name: Arc::from("t"), salt: Arc::from(salt), ..Tenant::nobody() },
             request_id: Arc::from("r"),
             trail: Arc::new(Trail::new(std::time::Instant::now())),
         };
-        parse(parts, Bytes::copy_from_slice(body.as_bytes()))
+        parse(parts, Bytes::copy_from_slice(body.as_bytes()).into())
     }
 
     fn sent(body: &str, salt: &str) -> Value {
@@ -239,12 +240,13 @@ mod tests {
             let tenant = Tenant { priority_min, ..Tenant::nobody() };
             let parts = Parts {
                 endpoint: Endpoint::Chat,
-                headers: &HeaderMap::new(),
+                headers: HeaderMap::new(),
                 tenant,
                 request_id: Arc::from("r"),
                 trail: Arc::new(Trail::new(std::time::Instant::now())),
             };
-            parse(parts, Bytes::from(format!(r#"{{"model":"m","priority":{priority}}}"#))).map(drop)
+            let body = Bytes::from(format!(r#"{{"model":"m","priority":{priority}}}"#));
+            parse(parts, body.into()).map(drop)
         };
         asked(0, "0").expect("everyone's");
         asked(0, "5").expect("later than others");

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::HeaderValue;
+use http_server::{Bodies, Compute};
 use response_cache::ResponseCache;
 use telemetry::{GatewayMetrics, Registry};
 use tokio::sync::Semaphore;
@@ -16,6 +17,8 @@ use crate::{Config, GatewayError, GatewayParts};
 
 pub(crate) struct State {
     pub(crate) config: Config,
+    pub(crate) bodies: Bodies,
+    pub(crate) compute: Compute,
     pub(crate) keys: Keys,
     pub(crate) worker_authorization: Option<HeaderValue>,
     pub(crate) client: WorkerClient,
@@ -47,7 +50,10 @@ impl State {
         let random = || [Uuid::new_v4(), Uuid::new_v4()].map(Uuid::into_bytes).concat();
         let salt_secret =
             config.salt_secret.as_ref().map_or_else(random, |secret| secret.as_bytes().to_vec());
+        let client_timeout = Duration::from_secs(config.client_timeout_s);
         Ok(Self {
+            bodies: Bodies::new(config.body_bytes_max, config.large_bodies_bytes_max, client_timeout),
+            compute: Compute::new(),
             keys: Keys::new(&config.keys, &salt_secret),
             worker_authorization,
             client: WorkerClient::new(Duration::from_millis(config.connect_timeout_ms)),

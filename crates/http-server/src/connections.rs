@@ -1,7 +1,6 @@
-//! HTTP connections from whoever calls: accepted up to a bound, ended when they stall, closed in an orderly way.
-//!
-//! Gateway and worker both listen, and both must not be held by a peer that says nothing or takes nothing in. This is
-//! all that they share as servers; what is served it must not know.
+//! Connections that are accepted: their number, their stalls, their end.
+
+mod unstalled;
 
 use std::convert::Infallible;
 use std::io;
@@ -16,9 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::unstalled::Unstalled;
-
-mod unstalled;
+use unstalled::Unstalled;
 
 /// The pause after a failed accept, which most often means that file descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

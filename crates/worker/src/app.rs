@@ -2,9 +2,10 @@
 
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use engine::{Engine, LoadedModel, Reservation, Stats};
+use http_server::{Bodies, Compute};
 use protocol::{ApiError, ErrorCode, LoadReport, PrefixDigest};
 use telemetry::{Registry, WorkerMetrics};
 use tokio::sync::Semaphore;
@@ -13,7 +14,6 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::answer::Answer;
-use crate::compute::Compute;
 use crate::error::{engine_stopped, overloaded};
 use crate::faults::Faults;
 use crate::job::Job;
@@ -27,12 +27,9 @@ pub(crate) struct App {
     pub(crate) api_key: Option<String>,
     pub(crate) created: u64,
     pub(crate) compute: Compute,
-    pub(crate) body_bytes_max: usize,
-    pub(crate) idle_timeout: Duration,
+    pub(crate) bodies: Bodies,
     /// Places for requests that want nothing but tokens or their text.
     pub(crate) tokenizations: Semaphore,
-    /// Places for large bodies that wait to be parsed, before it is known what they ask for.
-    pub(crate) large_bodies: Semaphore,
     /// Places in the batch.
     pub(crate) max_num_seqs: usize,
     /// Places in the batch and in line.

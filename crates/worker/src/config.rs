@@ -19,6 +19,8 @@ pub struct Config {
     pub api_key: Option<String>,
     /// The largest request body.
     pub body_bytes_max: usize,
+    /// Memory for all request bodies above 64 KiB together; further ones hear 429.
+    pub large_bodies_bytes_max: usize,
     /// The most open connections; further ones wait to be accepted.
     pub connections_max: usize,
     /// How long a connection may take for its next request, a request for its body, and a gateway to take in a piece
@@ -43,6 +45,7 @@ impl fmt::Debug for Config {
             .field("listen", &self.listen)
             .field("api_key", &self.api_key.as_ref().map(|_| "***"))
             .field("body_bytes_max", &self.body_bytes_max)
+            .field("large_bodies_bytes_max", &self.large_bodies_bytes_max)
             .field("connections_max", &self.connections_max)
             .field("idle_timeout_s", &self.idle_timeout_s)
             .field("drain_timeout_s", &self.drain_timeout_s)
@@ -59,6 +62,7 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 8081)),
             api_key: None,
             body_bytes_max: 4 << 20,
+            large_bodies_bytes_max: 64 << 20,
             connections_max: 4096,
             idle_timeout_s: 120,
             drain_timeout_s: 30,
@@ -95,6 +99,11 @@ impl Config {
         }
         if !(1024..=1 << 30).contains(&self.body_bytes_max) {
             return refuse("`worker.body_bytes_max` must be between 1024 and 1073741824");
+        }
+        if !(self.body_bytes_max..=1 << 40).contains(&self.large_bodies_bytes_max) {
+            return refuse(
+                "`worker.large_bodies_bytes_max` must be between `worker.body_bytes_max` and 1 TiB",
+            );
         }
         if !(1..=1 << 20).contains(&self.connections_max) {
             return refuse("`worker.connections_max` must be between 1 and 1048576");

@@ -6,7 +6,6 @@
 mod answer;
 mod app;
 mod body;
-mod compute;
 mod config;
 mod error;
 mod faults;

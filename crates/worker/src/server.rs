@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use connections::Connections;
 use engine::ops::KvDtype;
 use engine::profile::{Limits, StepLogHeader};
 use engine::{Engine, LoadedModel, SchedulerConfig, StepReport};
+use http_server::{Bodies, Compute, Connections};
 use telemetry::{CacheConfigInfo, Registry, SimulationMetrics, WorkerMetrics};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -17,7 +17,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::app::{App, set_gauges, unix_s};
-use crate::compute::Compute;
 use crate::faults::Faults;
 use crate::prefixes::HotPrefixes;
 use crate::routes::router;
@@ -92,10 +91,12 @@ impl Worker {
             api_key: config.api_key.clone(),
             created: unix_s(),
             compute: Compute::new(),
-            body_bytes_max: config.body_bytes_max,
-            idle_timeout: Duration::from_secs(config.idle_timeout_s),
+            bodies: Bodies::new(
+                config.body_bytes_max,
+                config.large_bodies_bytes_max,
+                Duration::from_secs(config.idle_timeout_s),
+            ),
             tokenizations: Semaphore::new(config.tokenizations_max),
-            large_bodies: Semaphore::new(num_places),
             max_num_seqs,
             num_places,
             max_model_len,
@@ -118,8 +119,9 @@ impl Worker {
     /// to `drain_timeout_s`, cuts off what is left, and returns.
     pub async fn serve(self, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<(), WorkerError> {
         let Self { config, listener, app, .. } = self;
+        let idle_timeout = Duration::from_secs(config.idle_timeout_s);
         let mut connections =
-            Connections::new(router(Arc::clone(&app)), config.connections_max, app.idle_timeout);
+            Connections::new(router(Arc::clone(&app)), config.connections_max, idle_timeout);
         tokio::select! {
             never = connections.accept(&listener) => match never {},
             () = shutdown => {}

@@ -76,7 +76,11 @@ where
         let pool = &self.state.pool;
         pool.deposit_retry();
         let call = Arc::new(call);
-        let Outgoing { body, digests } = Outgoing::of(&call);
+        let outgoing = {
+            let call = Arc::clone(&call);
+            move || Ok(Outgoing::of(&call))
+        };
+        let Outgoing { body, digests } = self.state.compute.run_over(call.body.len(), outgoing).await?;
         let mut tried: Vec<WorkerId> = Vec::new();
         let (mut last_error, mut engines_failed) = (None, 0);
         loop {

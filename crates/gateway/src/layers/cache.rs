@@ -44,7 +44,7 @@ struct Place {
 
 impl<S: CallService> Cache<S> {
     async fn run(self, call: Call) -> Result<Answer, CallError> {
-        let Some(place) = self.place(&call) else {
+        let Some(place) = self.place(&call).await? else {
             self.state.metrics.cache_requests(CacheResult::Bypass).inc();
             return self.inner.oneshot(call).await;
         };
@@ -84,20 +84,25 @@ impl<S: CallService> Cache<S> {
     }
 
     /// Where the answer of a call belongs, if it may come from the cache.
-    fn place(&self, call: &Call) -> Option<Place> {
-        let endpoint = call.endpoint.cached_as()?;
-        let version = call.version.as_deref().filter(|version| *version != UNKNOWN_VERSION)?;
+    async fn place(&self, call: &Call) -> Result<Option<Place>, CallError> {
+        let Some(endpoint) = call.endpoint.cached_as() else { return Ok(None) };
+        let known = |version: &&Arc<str>| ***version != *UNKNOWN_VERSION;
+        let Some(version) = call.version.as_ref().filter(known).map(Arc::clone) else { return Ok(None) };
         let allowed = match call.directive {
             CacheDirective::NoStore => false,
             CacheDirective::Force => true,
             CacheDirective::Default => is_deterministic(&call.json),
         };
         if !allowed || !self.state.cache_enabled {
-            return None;
+            return Ok(None);
         }
-        let tenant = &call.tenant.name;
-        let parts = KeyParts { model_version: version, tenant, endpoint, body: &call.json };
-        Some(Place { endpoint, key: CacheKey::new(&parts) })
+        let (tenant, json) = (Arc::clone(&call.tenant.name), Arc::clone(&call.json));
+        let key = move || {
+            let parts = KeyParts { model_version: &version, tenant: &tenant, endpoint, body: &json };
+            Ok(CacheKey::new(&parts))
+        };
+        let key = self.state.compute.run_over(call.body.len(), key).await?;
+        Ok(Some(Place { endpoint, key }))
     }
 
     fn hit(&self, call: &Call, answer: &CachedAnswer, tier: Tier) -> Answer {

@@ -1,7 +1,7 @@
 //! Where HTTP ends: a request's body becomes a call, an answer becomes a response.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::{Request, State as Shared};
@@ -9,11 +9,9 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::stream::StreamExt;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
-use protocol::{ApiError, ErrorCode, headers, sse};
+use protocol::{ApiError, headers, sse};
 use tower::ServiceExt;
 
-use crate::Config;
 use crate::call::{Answer, Endpoint, Piece, Pieces, Trail};
 use crate::error::CallError;
 use crate::layers::authenticate::Tenant;
@@ -39,17 +37,15 @@ async fn answer(
 ) -> Result<Response, CallError> {
     let (parts, body) = request.into_parts();
     let since = Instant::now();
-    let body = read_body(body, &front.state.config).await?;
+    let body = front.state.bodies.read(body).await?;
     // A client that sends slowly takes its own time.
     trail.waited(since.elapsed());
     let tenant = parts.extensions.get::<Tenant>().map_or_else(Tenant::nobody, Tenant::clone);
     let request_id =
         parts.extensions.get::<RequestId>().map_or_else(|| Arc::from(""), |id| Arc::clone(&id.0));
-    let headers = &parts.headers;
-    let call = parse::parse(
-        parse::Parts { endpoint, headers, tenant, request_id, trail: Arc::clone(&trail) },
-        body,
-    )?;
+    let headers = parts.headers;
+    let parts = parse::Parts { endpoint, headers, tenant, request_id, trail: Arc::clone(&trail) };
+    let call = front.state.compute.run_over(body.len(), || parse::parse(parts, body)).await?;
     let include_usage = call.include_usage;
     match front.stack.oneshot(call).await? {
         Answer::Whole { body, .. } => {
@@ -57,21 +53,6 @@ async fn answer(
         }
         Answer::Stream(pieces) => Ok(event_stream(framed(pieces, include_usage, trail))),
         Answer::Replay(events) => Ok(event_stream(Body::from(all_framed(&events)))),
-    }
-}
-
-async fn read_body(body: Body, config: &Config) -> Result<Bytes, ApiError> {
-    let timeout = Duration::from_secs(config.client_timeout_s);
-    let read = tokio::time::timeout(timeout, Limited::new(body, config.body_bytes_max).collect()).await;
-    match read {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError::new(
-            ErrorCode::PayloadTooLarge,
-            format!("the body is larger than the {} bytes that this server accepts", config.body_bytes_max),
-        )),
-        Ok(Err(_)) | Err(_) => {
-            Err(ApiError::new(ErrorCode::InvalidRequest, "the body could not be read to its end in time"))
-        }
     }
 }
 

@@ -12,8 +12,8 @@ use protocol::{ApiError, sse};
 use super::{Collected, Format, usage_of};
 use crate::answer::Answer;
 use crate::app::UnderWay;
-use crate::compute::Compute;
 use crate::error::{cut_off, engine_failed};
+use http_server::Compute;
 
 /// Answers with more log-likelihoods than this are written off the runtime's threads.
 const WRITE_INLINE_SCORES_MAX: usize = 512;

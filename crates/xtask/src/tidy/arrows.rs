@@ -9,7 +9,6 @@ use super::Problem;
 
 /// Each crate of ours and all that it may use of ours, in whichever kind of dependency.
 const ARROWS: &[(&str, &[&str])] = &[
-    ("connections", &[]),
     ("model-store", &[]),
     ("protocol", &[]),
     ("scheduler", &[]),
@@ -18,12 +17,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tiny-model", &[]),
     ("xtask", &[]),
     ("engine", &["profile", "protocol", "scheduler"]),
-    ("gateway", &["connections", "protocol", "response-cache", "routing", "telemetry"]),
+    ("gateway", &["http-server", "protocol", "response-cache", "routing", "telemetry"]),
+    ("http-server", &["protocol"]),
     ("loadtest", &["protocol"]),
     ("response-cache", &["protocol"]),
     ("routing", &["protocol"]),
     ("tests", &["protocol", "tiny-model"]),
-    ("worker", &["connections", "engine", "protocol", "telemetry"]),
+    ("worker", &["engine", "http-server", "protocol", "telemetry"]),
     (
         "cli",
         &[

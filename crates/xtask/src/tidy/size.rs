@@ -17,7 +17,7 @@ const FUNCTION_LINES_MAX: usize = 70;
 pub(crate) const SERVING_LINES_MAX: usize = 14_999;
 /// The crates that a request passes through.
 const SERVING: &[&str] =
-    &["protocol", "scheduler", "engine", "connections", "worker", "routing", "response-cache", "gateway"];
+    &["protocol", "scheduler", "engine", "http-server", "worker", "routing", "response-cache", "gateway"];
 
 /// What is too large today and may only shrink.
 #[derive(Debug, Default, serde::Deserialize)]

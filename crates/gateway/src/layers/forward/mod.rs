@@ -159,12 +159,21 @@ async fn ask(state: &Arc<State>, attempt: &Attempt) -> Result<Answer, AttemptErr
     match response.status() {
         StatusCode::OK => {
             note_version(&response, call);
-            if call.stream && is_event_stream(&response) {
+            if call.stream {
+                if !is_event_stream(&response) {
+                    tracing::warn!(
+                        worker = &*worker.name,
+                        "the worker was asked for a stream and sends none"
+                    );
+                    return Err(Fault::ServerError.error());
+                }
                 let idle_timeout = Duration::from_secs(state.config.idle_timeout_s);
                 return events::stream_of(response.into_body(), idle_timeout).await;
             }
             let body = read_whole(response, state.config.answer_bytes_max).await?;
-            let usage = usage_of(&body).map_err(|error| {
+            let answered = body.clone();
+            let usage = state.compute.run_over(body.len(), move || Ok(usage_of(&answered))).await;
+            let usage = usage.map_err(|_| Fault::ServerError.error())?.map_err(|error| {
                 tracing::warn!(%error, worker = &*worker.name, "the worker's answer is no JSON object");
                 Fault::ServerError.error()
             })?;
