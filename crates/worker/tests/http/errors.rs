@@ -185,6 +185,10 @@ async fn a_missing_field_is_named_and_an_unknown_one_is_ignored() {
         let reply = server.post(path, &body).await;
         assert_eq!((reply.status, &reply.error()["param"]), (400, &json!(param)));
     }
+    for body in ["[\"tiny\", []]", " [[\"user\", \"hi\"]]", "7", "null"] {
+        let reply = server.send(Method::POST, CHAT, body).await;
+        assert_eq!((reply.status, &reply.error()["message"]), (400, &json!("the body must be a JSON object")));
+    }
     let unknown =
         json!({"store": true, "metadata": {"a": [1, {"b": null}]}, "user": "u", "n": null, "stop": null});
     assert_eq!(server.post(CHAT, &chat(unknown.clone())).await.status, 200);
