@@ -6,7 +6,7 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::ApiError;
+use crate::{ApiError, object};
 
 /// Everything in a request that steers generation, whichever endpoint it came to. Parsed from the same bytes as
 /// the endpoint's own type, so that neither needs the other's fields and errors keep their path.
@@ -19,6 +19,7 @@ pub struct Generation {
     /// Server-sent events instead of one body.
     pub stream: Option<bool>,
     /// Only with `stream`.
+    #[serde(default, deserialize_with = "object::option")]
     pub stream_options: Option<StreamOptions>,
     /// The most tokens to generate; the older name of `max_completion_tokens`.
     pub max_tokens: Option<u32>,

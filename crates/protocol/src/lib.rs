@@ -14,6 +14,7 @@ mod generation;
 pub mod headers;
 mod load;
 mod models;
+mod object;
 mod parse;
 pub mod sse;
 mod tokenize;

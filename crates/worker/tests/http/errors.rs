@@ -35,6 +35,7 @@ fn wrong_in_both() -> Vec<(Value, &'static str)> {
         (json!({"stream": "yes"}), "stream"),
         (json!({"stream_options": {"include_usage": true}}), "stream_options"),
         (json!({"stream": true, "stream_options": {"include_usage": 1}}), "stream_options.include_usage"),
+        (json!({"stream": true, "stream_options": [true]}), "stream_options"),
         (json!({"stop": 1}), "stop"),
         (json!({"stop": ""}), "stop"),
         (json!({"stop": ["a", ""]}), "stop"),
@@ -90,7 +91,9 @@ fn wrong_in_chat() -> Vec<(Value, &'static str)> {
             "messages[1].role",
         ),
         (json!({"messages": [{"role": "user"}]}), "messages[0].content"),
+        (json!({"messages": [["user", "hi"]]}), "messages[0]"),
         (said(json!(7)), "messages[0].content"),
+        (said(json!([["text", "hi"]])), "messages[0].content"),
         (said(json!([{"type": "text"}])), "messages[0].content[0].text"),
         (
             said(
