@@ -1,6 +1,8 @@
 //! From bytes to a typed request, with the path of the field at fault.
 
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
 use crate::{ApiError, ErrorCode};
 
@@ -21,6 +23,11 @@ pub fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
         Err(error) => Err(blame(&error)),
         Ok(value) => deserializer.end().map(|()| value).map_err(|error| not_json(&error)),
     }
+}
+
+/// Some of the fields of a body that was parsed before, with the errors that [`parse_json`] would have given.
+pub fn parse_fields<'a, T: Deserialize<'a>>(fields: &'a Map<String, Value>) -> Result<T, ApiError> {
+    serde_path_to_error::deserialize(fields).map_err(|error| blame(&error))
 }
 
 /// Says what is wrong and where, the field with it where it is known.
@@ -49,7 +56,7 @@ fn field_in(text: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ChatRequest, Generation};
+    use crate::{ChatRequest, Delivery, Generation};
 
     fn param_of(body: &str) -> Option<String> {
         parse_json::<ChatRequest>(body.as_bytes())
@@ -103,5 +110,30 @@ mod tests {
     fn a_list_is_no_object() {
         let error = parse_json::<Strict>(b" [1]").expect_err("a list");
         assert_eq!((error.message.as_str(), error.param), ("the body must be a JSON object", None));
+    }
+
+    #[test]
+    fn what_changes_no_answer_is_judged_alike_by_itself_and_with_the_rest() {
+        for fields in [
+            r#""priority":"x""#,
+            r#""priority":99"#,
+            r#""priority":1.0"#,
+            r#""priority":3000000000"#,
+            r#""user":5"#,
+            r#""stream":1"#,
+            r#""stream_options":{}"#,
+            r#""stream":true,"stream_options":7"#,
+            r#""stream":true,"stream_options":[true]"#,
+            r#""stream":true,"stream_options":{"include_usage":1}"#,
+            r#""stream":true,"stream_options":{"x":1},"priority":-10,"user":"u""#,
+            r#""stream":null,"stream_options":null,"priority":null,"user":null"#,
+        ] {
+            let body = format!(r#"{{"model":"m",{fields}}}"#);
+            let whole =
+                parse_json::<Generation>(body.as_bytes()).and_then(|generation| generation.validate());
+            let fields = parse_json::<Map<String, Value>>(body.as_bytes()).expect("an object");
+            let part = parse_fields::<Delivery>(&fields).and_then(|delivery| delivery.validate());
+            assert_eq!(part, whole, "{body}");
+        }
     }
 }

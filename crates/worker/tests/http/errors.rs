@@ -190,7 +190,10 @@ async fn a_missing_field_is_named_and_an_unknown_one_is_ignored() {
     }
     for body in ["[\"tiny\", []]", " [[\"user\", \"hi\"]]", "7", "null"] {
         let reply = server.send(Method::POST, CHAT, body).await;
-        assert_eq!((reply.status, &reply.error()["message"]), (400, &json!("the body must be a JSON object")));
+        assert_eq!(
+            (reply.status, &reply.error()["message"]),
+            (400, &json!("the body must be a JSON object"))
+        );
     }
     let unknown =
         json!({"store": true, "metadata": {"a": [1, {"b": null}]}, "user": "u", "n": null, "stop": null});
