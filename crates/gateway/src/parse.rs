@@ -117,12 +117,18 @@ fn digests_of(endpoint: Endpoint, fields: &Map<String, Value>, salt: &str) -> Ve
 }
 
 fn directive_of(headers: &HeaderMap) -> CacheDirective {
-    let text =
-        |name| headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok()).unwrap_or("");
-    let has = |list: &str, word: &str| list.split(',').any(|item| item.trim().eq_ignore_ascii_case(word));
-    if has(text(header::CACHE_CONTROL.as_str()), "no-store") {
+    // Lines of one name are one list.
+    let has = |name: &str, word: &str| {
+        let mut items = headers
+            .get_all(name)
+            .iter()
+            .filter_map(|line| line.to_str().ok())
+            .flat_map(|list| list.split(','));
+        items.any(|item| item.trim().eq_ignore_ascii_case(word))
+    };
+    if has(header::CACHE_CONTROL.as_str(), "no-store") {
         CacheDirective::NoStore
-    } else if has(text(headers::CACHE), "force") {
+    } else if has(headers::CACHE, "force") {
         CacheDirective::Force
     } else {
         CacheDirective::Default
@@ -206,6 +212,22 @@ mod tests {
             assert_eq!(call(body, "").expect("parses").include_usage, wanted);
         }
         assert_eq!(sent(r#"{"model":"m"}"#, "").get("stream_options"), None);
+    }
+
+    #[test]
+    fn lines_of_one_header_are_one_list() {
+        let directive = |lines: &[(&'static str, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in lines {
+                headers.append(*name, http::HeaderValue::from_static(value));
+            }
+            directive_of(&headers)
+        };
+        assert_eq!(directive(&[]), CacheDirective::Default);
+        let two =
+            [("cache-control", "max-age=0"), ("x-tenk-cache", "force"), ("cache-control", "x, No-Store")];
+        assert_eq!(directive(&two), CacheDirective::NoStore);
+        assert_eq!(directive(&[("x-tenk-cache", "x"), ("x-tenk-cache", "force")]), CacheDirective::Force);
     }
 
     #[test]
