@@ -93,6 +93,9 @@ pub struct Comparison {
     pub rows: Vec<Row>,
     /// What a reader should know.
     pub notes: Vec<String>,
+    /// The sides whose runs all do not count.
+    #[serde(skip)]
+    uncounted: Vec<&'static str>,
 }
 
 impl Comparison {
@@ -115,6 +118,9 @@ impl Comparison {
         let values = |runs: &[F], kept: &[usize], figure: &str| -> Vec<f64> {
             kept.iter().filter_map(|&at| runs[at].figure(figure)).collect()
         };
+        let sides = [("A", a, &kept_a), ("B", b, &kept_b)];
+        let without = |(_, runs, kept): &(_, &[F], &Vec<usize>)| kept.is_empty() && !runs.is_empty();
+        let uncounted = sides.into_iter().filter(without).map(|(side, ..)| side).collect();
         let rows: Vec<Row> = figures
             .iter()
             .filter_map(|figure| Row::of(figure, &values(a, &kept_a, figure), &values(b, &kept_b, figure)))
@@ -130,7 +136,7 @@ impl Comparison {
                 rows.len() as f64 * (1.0 - CONFIDENCE)
             ));
         }
-        Self { rows, notes }
+        Self { rows, notes, uncounted }
     }
 
     /// All verdicts in one sentence.
@@ -140,6 +146,12 @@ impl Comparison {
         };
         let (better, worse) = (named(Verdict::Better), named(Verdict::Worse));
         match (better.as_slice(), worse.as_slice()) {
+            _ if !self.uncounted.is_empty() => {
+                format!(
+                    "nothing to compare: all runs of {} are invalid or interrupted",
+                    self.uncounted.join(" and of ")
+                )
+            }
             _ if self.rows.is_empty() => "the two have no figure in common".to_owned(),
             ([], []) if !named(Verdict::CannotJudge).is_empty() => {
                 "can't judge from one run a side".to_owned()
@@ -157,6 +169,10 @@ impl Comparison {
 impl fmt::Display for Comparison {
     /// A table, and the verdict below it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.rows.is_empty() {
+            writeln!(f, "{}", self.verdict())?;
+            return self.notes.iter().try_for_each(|note| writeln!(f, "  {note}"));
+        }
         writeln!(
             f,
             "{:<26}{:>12}{:>12}{:>9}  {:<18}verdict on B",

@@ -62,6 +62,19 @@ fn runs_that_do_not_count_are_left_out_and_said_to_be() {
 }
 
 #[test]
+fn where_no_run_counts_that_is_said_first() {
+    let mut runs = runs("goodput", &[1.0, 1.0]);
+    let figures = ["goodput".to_owned()];
+    let good = runs.clone();
+    runs.iter_mut().for_each(|run| run.valid = false);
+    let one = Comparison::of(&figures, &good, &runs).to_string();
+    assert!(one.starts_with("nothing to compare: all runs of B are invalid or interrupted\n"), "{one}");
+    let both = Comparison::of(&figures, &runs, &runs).to_string();
+    assert!(both.starts_with("nothing to compare: all runs of A and of B are invalid"), "{both}");
+    assert!(both.contains("2 of A's 2 runs"), "{both}");
+}
+
+#[test]
 fn the_table_ends_in_one_plain_sentence() {
     let figures = ["ttft_p99_ms".to_owned(), "goodput".to_owned(), "error_share".to_owned()];
     let run = |ttft: f64, goodput: f64| MadeUp::of(&[("ttft_p99_ms", ttft), ("goodput", goodput)]);
