@@ -39,7 +39,7 @@ impl Default for Config {
 
 /// A bound that makes no sense.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{field}` is {value}, but must be between {min} and {max}")]
+#[error("`{field}` is {value}, but must be between {min} and {max}{reason}")]
 pub struct ConfigError {
     /// The field of [`Config`].
     pub field: &'static str,
@@ -49,16 +49,23 @@ pub struct ConfigError {
     pub min: usize,
     /// The most allowed.
     pub max: usize,
+    /// Why so, with its comma, where another field says it.
+    pub reason: &'static str,
 }
 
 impl Config {
     /// Refuses bounds that cannot work.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        let within = |field, value, min, max| {
-            if (min..=max).contains(&value) { Ok(()) } else { Err(ConfigError { field, value, min, max }) }
+        let within_as = |field, value, min, max, reason| {
+            let within = (min..=max).contains(&value);
+            if within { Ok(()) } else { Err(ConfigError { field, value, min, max, reason }) }
         };
+        let within = |field, value, min, max| within_as(field, value, min, max, "");
         within("max_num_seqs", self.max_num_seqs, 1, 4096)?;
-        within("max_num_batched_tokens", self.max_num_batched_tokens, self.max_num_seqs.max(16), 1 << 20)?;
+        let (tokens, least) = (self.max_num_batched_tokens, self.max_num_seqs.max(16));
+        let reason = ", as a step has a token for each of `max_num_seqs`";
+        let reason = if least == self.max_num_seqs { reason } else { "" };
+        within_as("max_num_batched_tokens", tokens, least, 1 << 20, reason)?;
         within("max_num_waiting", self.max_num_waiting, 1, 1 << 20)?;
         within("block_size", self.block_size, 1, 1024)?;
         within("num_blocks", self.num_blocks, 1, u32::MAX as usize)?;
@@ -68,5 +75,22 @@ impl Config {
     /// How many blocks hold `tokens` tokens.
     pub fn blocks_for(&self, tokens: usize) -> usize {
         tokens.div_ceil(self.block_size)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bound_that_another_one_sets_names_it() {
+        let refused = |max_num_seqs| {
+            let config = Config { max_num_seqs, max_num_batched_tokens: 1, ..Config::default() };
+            config.validate().expect_err("too few").to_string()
+        };
+        let few = "`max_num_batched_tokens` is 1, but must be between 16 and 1048576";
+        assert_eq!(refused(8), few);
+        let many = few.replace("16 and", "2048 and") + ", as a step has a token for each of `max_num_seqs`";
+        assert_eq!(refused(2048), many);
     }
 }
