@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use axum::extract::{Request, State as Shared};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State as Shared};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -160,10 +161,10 @@ async fn models(Shared(front): Shared<Front>) -> Json<ModelList> {
     Json(ModelList::new(table.models().map(|model| ModelCard::new(model, created, None)).collect()))
 }
 
-async fn model(
-    Shared(front): Shared<Front>,
-    axum::extract::Path(id): axum::extract::Path<String>,
-) -> Response {
+async fn model(Shared(front): Shared<Front>, id: Result<Path<String>, PathRejection>) -> Response {
+    let Ok(Path(id)) = id else {
+        return CallError::new(ErrorCode::InvalidRequest, "a model's name is UTF-8").into_response();
+    };
     let table = front.state.pool.table();
     match table.models().find(|model| *model == id) {
         Some(model) => Json(ModelCard::new(model, started_at(), None)).into_response(),

@@ -86,6 +86,8 @@ async fn models_are_listed_and_found_one_by_one() {
     let list = front.get("/v1/models").await.json();
     assert_eq!((&list["object"], &list["data"][0]["id"]), (&json!("list"), &json!("m")));
     assert_eq!(front.get("/v1/models/m").await.json()["id"], "m");
+    let no_text = front.get("/v1/models/%ff").await;
+    assert_eq!((no_text.status, no_text.error_type()), (400, "invalid_request_error".into()));
     let missing = front.get("/v1/models/org/other").await;
     assert_eq!((missing.status, missing.error_type().as_str()), (404, "invalid_request_error"));
 }

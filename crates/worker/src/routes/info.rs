@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::header;
-use protocol::{LoadReport, ModelCard, ModelList};
+use protocol::{ApiError, ErrorCode, LoadReport, ModelCard, ModelList};
 
 use crate::app::App;
 use crate::error::Failed;
@@ -14,8 +15,9 @@ use crate::error::Failed;
 /// One model by its name, which may hold slashes.
 pub(crate) async fn model(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<ModelCard>, Failed> {
+    let Path(id) = id.map_err(|_| ApiError::new(ErrorCode::InvalidRequest, "a model's name is UTF-8"))?;
     app.check_model(&id)?;
     Ok(Json(card(&app)))
 }

@@ -254,6 +254,7 @@ async fn an_unknown_model_is_a_404_in_openais_words() {
         );
     }
     assert_eq!(server.get("/v1/models/gpt-4").await.error()["code"], "model_not_found");
+    assert_eq!(server.get("/v1/models/%ff").await.error()["message"], "a model's name is UTF-8");
     let endless = chat(json!({"model": "x".repeat(100_000)}));
     assert!(server.post(CHAT, &endless).await.body.len() < 1000, "a name is not repeated at any length");
 }
