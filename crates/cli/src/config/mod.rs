@@ -138,6 +138,12 @@ impl Config {
                 self.ask("worker", self.embedded_worker().validate().map_err(refused))?;
             }
         }
+        let served_name = self.model.served_name.as_ref();
+        if served_name.is_some_and(|name| name.trim().is_empty() || name.chars().any(char::is_control)) {
+            let message = "`model.served_name` must have a character or more and none for control, as requests call the \
+                           model by it";
+            return Err(self.refused("model.served_name", message.into()));
+        }
         let refused = |error| match error {
             model_store::Error::Config { key, reason } => format!("`{key}` {reason}"),
             other => other.to_string(),

@@ -200,6 +200,9 @@ fn what_a_part_refuses_is_told_with_the_settings_full_name_and_its_place() {
         ("[model.fetch]\nhub_endpoint = \"x\"\n", "tenk.toml:2: `model.fetch.hub_endpoint` "),
         ("[gateway]\nworker_api_key = \"short\"\n", "tenk.toml:2: `gateway.worker_api_key` must have 16"),
         ("[worker]\nidle_timeout_s = 0\n", "tenk.toml:2: `worker.idle_timeout_s` must be between"),
+        ("[model]\nserved_name = \" \"\n", "tenk.toml:2: `model.served_name` must have a character"),
+        ("[model]\nserved_name = \"a\\u0007b\"\n", "tenk.toml:2: `model.served_name` must have"),
+        ("[model]\nserved_name = \"\"\n", "tenk.toml:2: `model.served_name` must have a character"),
     ] {
         let message = refused(parse(text));
         assert!(message.starts_with(start), "{message}");
