@@ -181,9 +181,9 @@ impl Config {
 fn check_worker(worker: &str) -> Result<(), ConfigError> {
     let refuse = |text: String| Err(ConfigError(text));
     if worker.contains('@') {
-        // Not shown: it would be in the log, as the address is.
+        // Not shown, lest it be in a log, where a worker's address is at each change of its health.
         return refuse(
-            "a worker address must hold no user name or password; `gateway.worker_api_key` is what gateways send"
+            "`gateway.workers` must hold no user name or password; workers are sent `gateway.worker_api_key`"
                 .into(),
         );
     }

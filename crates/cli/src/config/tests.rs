@@ -203,6 +203,7 @@ fn what_a_part_refuses_is_told_with_the_settings_full_name_and_its_place() {
         ("[model]\nserved_name = \" \"\n", "tenk.toml:2: `model.served_name` must have a character"),
         ("[model]\nserved_name = \"a\\u0007b\"\n", "tenk.toml:2: `model.served_name` must have"),
         ("[model]\nserved_name = \"\"\n", "tenk.toml:2: `model.served_name` must have a character"),
+        ("[gateway]\nworkers = [\"http://a:b@h\"]\n", "tenk.toml:2: `gateway.workers` must hold no user"),
     ] {
         let message = refused(parse(text));
         assert!(message.starts_with(start), "{message}");
