@@ -4,6 +4,7 @@ use candle_core::Device;
 use serde::{Deserialize, Serialize};
 
 use crate::EngineError;
+use crate::model::WeightDtype;
 use crate::ops::KvDtype;
 
 /// The engine's share of memory and the device it runs on.
@@ -12,6 +13,8 @@ use crate::ops::KvDtype;
 pub struct Config {
     /// Where to compute.
     pub device: DeviceKind,
+    /// How the weights are kept in memory.
+    pub weight_dtype: WeightKind,
     /// Tokens whose keys and values fit in the cache, over all requests.
     pub kv_cache_tokens: usize,
     /// How they are kept.
@@ -33,10 +36,38 @@ pub enum DeviceKind {
     Cuda,
 }
 
+/// How weights are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WeightKind {
+    /// 8 bits on the CPU, 32 elsewhere.
+    #[default]
+    Auto,
+    /// 8 bits in groups of 32, whatever the file holds; the CPU only.
+    Int8,
+    /// 32 bits: slower, larger, and exact.
+    F32,
+}
+
+impl WeightKind {
+    /// What that is on a device.
+    pub fn on(self, device: &Device) -> Result<WeightDtype, EngineError> {
+        match (self, device.is_cpu()) {
+            (Self::Auto | Self::Int8, true) => Ok(WeightDtype::Int8),
+            (Self::Auto | Self::F32, _) => Ok(WeightDtype::F32),
+            (Self::Int8, false) => Err(EngineError::Config(
+                "`engine.weight_dtype` is \"int8\", which only the CPU computes with; set it to \"auto\""
+                    .into(),
+            )),
+        }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
             device: DeviceKind::Auto,
+            weight_dtype: WeightKind::Auto,
             kv_cache_tokens: 16_384,
             kv_dtype: KvDtype::F16,
             max_model_len: None,
@@ -104,7 +135,13 @@ mod tests {
         assert_eq!(config, serde_json::from_str("{}").expect("every field has a default"));
         assert_eq!(
             serde_json::to_value(&config).expect("serializes"),
-            serde_json::json!({ "device": "auto", "kv_cache_tokens": 16_384, "kv_dtype": "f16", "max_model_len": null })
+            serde_json::json!({
+                "device": "auto",
+                "weight_dtype": "auto",
+                "kv_cache_tokens": 16_384,
+                "kv_dtype": "f16",
+                "max_model_len": null,
+            })
         );
     }
 
