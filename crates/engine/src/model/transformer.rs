@@ -1,6 +1,6 @@
 //! The forward pass.
 
-use candle_core::{D, Device, IndexOp, Tensor};
+use candle_core::{D, DType, Device, IndexOp, Tensor};
 use candle_nn::ops::rms_norm;
 use candle_nn::rotary_emb::rope_thd;
 
@@ -102,6 +102,10 @@ impl Transformer {
         let mut x = self.embedding.index_select(&tokens, 0)?;
         for (index, layer) in self.layers.iter().enumerate() {
             x = self.layer(index, layer, x, &rope, batch, ops)?;
+        }
+        if batch.logit_rows.is_empty() {
+            // Part of a prompt. CUDA refuses tensors without numbers.
+            return Ok(Tensor::zeros((0, self.config.vocab_size), DType::F32, &Device::Cpu)?);
         }
         let rows = Tensor::new(batch.logit_rows.as_slice(), &self.device)?;
         let x = self.norm(&x.index_select(&rows, 0)?, &self.norm)?;
