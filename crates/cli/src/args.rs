@@ -104,6 +104,27 @@ pub(crate) struct ComputeArgs {
     /// Threads that compute; one for each core unless given
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub(crate) threads: Option<u16>,
+    /// Where to compute; `auto` is a GPU if one answers and this build has CUDA, else the CPU [default: auto]
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) device: Option<Device>,
+}
+
+/// What a machine computes with.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Device {
+    Auto,
+    Cpu,
+    Cuda,
+}
+
+impl From<Device> for engine::DeviceKind {
+    fn from(device: Device) -> Self {
+        match device {
+            Device::Auto => Self::Auto,
+            Device::Cpu => Self::Cpu,
+            Device::Cuda => Self::Cuda,
+        }
+    }
 }
 
 /// What computes answers.

@@ -105,23 +105,35 @@ impl DeviceKind {
     pub fn open(self) -> Result<Device, EngineError> {
         match self {
             Self::Cpu => Ok(Device::Cpu),
-            Self::Auto => Ok(Device::cuda_if_available(0)?),
-            Self::Cuda => Device::new_cuda(0).map_err(|error| {
-                // candle adds a backtrace on further lines where the environment asks for one.
-                let reason = error.to_string();
-                let reason = reason.lines().next().unwrap_or_default();
+            Self::Auto if !cfg!(feature = "cuda") => Ok(Device::Cpu),
+            Self::Auto => Ok(open_cuda().unwrap_or_else(|reason| {
+                tracing::warn!(reason, "no CUDA device can be used, so the CPU computes");
+                Device::Cpu
+            })),
+            Self::Cuda => open_cuda().map_err(|reason| {
                 let remedy = if cfg!(feature = "cuda") {
                     "check the driver with `nvidia-smi`"
                 } else {
                     "this build has no CUDA, so build with `--features cuda`"
                 };
-                EngineError::Config(format!(
+                EngineError::Device(format!(
                     "`engine.device` is \"cuda\", but no CUDA device can be used ({reason}); {remedy}, or set it to \
                      \"cpu\" or \"auto\""
                 ))
             }),
         }
     }
+}
+
+/// The first CUDA device, or why there is none.
+///
+/// It has one stream for all threads, since weights are loaded on one thread and read on those of engines. candle's
+/// default is a stream for each, and nothing would order what one of them writes before what another reads.
+fn open_cuda() -> Result<Device, String> {
+    Device::new_cuda_with_stream(0).map_err(|error| {
+        // candle adds a backtrace on further lines where the environment asks for one.
+        error.to_string().lines().next().unwrap_or_default().to_owned()
+    })
 }
 
 #[cfg(test)]
@@ -176,6 +188,11 @@ mod tests {
             assert!(error.contains(part), "{error}");
         }
         assert!(!error.contains('\n'), "one line: {error}");
-        assert!(DeviceKind::Auto.open().expect("falls back").is_cpu());
+    }
+
+    #[test]
+    fn without_a_choice_there_is_always_a_device_and_without_cuda_it_is_the_cpu() {
+        let device = DeviceKind::Auto.open().expect("falls back");
+        assert!(device.is_cpu() || cfg!(feature = "cuda"));
     }
 }

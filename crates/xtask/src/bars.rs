@@ -12,7 +12,7 @@ mod size;
 
 use std::fmt;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
 
@@ -145,8 +145,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 fn prepare(args: &Args) -> Result<Bench> {
     let root = workspace::root();
     let target = workspace::metadata(&root)?.target_directory.into_std_path_buf();
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let built = Command::new(cargo).args(["build", "--release", "-p", "cli"]).current_dir(&root).status()?;
+    let built = workspace::cargo().args(["build", "--release", "-p", "cli"]).current_dir(&root).status()?;
     ensure!(built.success(), "the release binary could not be built");
     Ok(Bench {
         tenk: target.join("release").join("tenk"),

@@ -1,6 +1,6 @@
 //! The forward pass.
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use crate::EngineError;
 use crate::model::{Architecture, Batch, Linear, ModelConfig, Placement, RopeTable, Shard, Weight, Weights};
@@ -118,6 +118,10 @@ impl Transformer {
         let mut x = ops.embed(&self.embedding, &batch.tokens)?;
         for (index, layer) in self.layers.iter().enumerate() {
             x = self.layer(index, layer, x, &rope, batch, ops)?;
+        }
+        if batch.logit_rows.is_empty() {
+            // Part of a prompt. CUDA refuses tensors without numbers.
+            return Ok(Tensor::zeros((0, self.config.vocab_size), DType::F32, &Device::Cpu)?);
         }
         let rows = Tensor::new(batch.logit_rows.as_slice(), &self.device)?;
         let [logits] = exactly(ops.norm_linears(&x.index_select(&rows, 0)?, &self.norm, &[&self.output])?)?;
