@@ -17,6 +17,7 @@ mod inspect;
 mod loaded;
 pub mod model;
 pub mod ops;
+mod perplexity;
 pub mod quantize;
 mod request;
 pub mod sampling;
@@ -31,6 +32,7 @@ pub use engine::{Engine, EngineLoad, Observer, Overloaded, Reservation, StepRepo
 pub use error::EngineError;
 pub use inspect::{Inspection, inspect};
 pub use loaded::{LoadOptions, LoadedModel};
+pub use perplexity::{Perplexity, perplexity};
 pub use profile;
 pub use request::{Ended, Event, Failure, Request, Timings, TokenEvent, TokenScore};
 pub use scheduler::{Config as SchedulerConfig, Stats};

@@ -12,7 +12,7 @@ use engine::ops::{CpuOps, KvDtype, KvShape, SingleRank, TensorOps};
 use engine::sampling::SamplingParams;
 use engine::{
     Backend, Config, DeviceKind, Ended, Engine, EngineError, Event, Failure, LoadOptions, LoadedModel,
-    Logits, Request, SchedulerConfig, TransformerBackend, WeightKind,
+    Logits, Request, SchedulerConfig, TransformerBackend, WeightKind, perplexity,
 };
 use kernels::Pool;
 use protocol::FinishReason;
@@ -346,4 +346,30 @@ fn stop_strings_end_an_answer_and_are_not_part_of_it() {
     let (cut, ended) = text_of(submit(&engine, Request { stop: vec![stop], ..request(prompt(5, 20), 60) }));
     assert_eq!((cut.as_str(), ended.reason), (&whole[..at], FinishReason::Stop));
     assert!(ended.completion_tokens < 60);
+}
+
+#[test]
+fn perplexity_is_what_the_likelihoods_of_the_second_half_of_each_window_say() {
+    let model = load(256);
+    let text: Vec<u32> = (0..3).flat_map(|seed| prompt(seed, 100)).collect();
+    let mut heard = 0;
+    let found = perplexity(&model, &text, 90, |_| heard += 1).expect("computes");
+    assert_eq!((heard, found.num_tokens), (3, 3 * 45), "what is left over is not scored");
+    let (engine, _thread) =
+        Engine::start(&model, scheduler(SchedulerConfig::default()), Box::new(|_| {})).expect("starts");
+    let mut expected = 0.0;
+    for window in text.chunks_exact(90) {
+        let mut events = submit(&engine, Request { prompt_logprobs: Some(0), ..request(window.to_vec(), 1) });
+        let Some(Event::PromptLogprobs(scores)) = events.blocking_recv() else {
+            panic!("the scores come first")
+        };
+        expected -= scores[44..].iter().map(|score| f64::from(score.logprob)).sum::<f64>();
+    }
+    assert!((found.nll - expected).abs() < 0.01, "{} instead of {expected}", found.nll);
+    let int8 =
+        perplexity(&load_as(WeightKind::Int8, KvDtype::F32, 256), &text, 90, |_| {}).expect("computes");
+    assert!((int8.value() / found.value() - 1.0).abs() < 0.02, "{int8:?} instead of {found:?}");
+    for (len, window) in [(89, 90), (300, 3), (300, 1000)] {
+        assert!(perplexity(&model, &text[..len], window, |_| {}).is_err());
+    }
 }
