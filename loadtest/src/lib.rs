@@ -52,6 +52,7 @@ mod driver;
 mod error;
 pub mod faults;
 pub mod figures;
+mod interrupt;
 mod lab;
 mod lengths;
 pub mod limits;

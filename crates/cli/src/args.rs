@@ -83,6 +83,9 @@ pub(crate) struct RoleArgs {
     /// How log lines look
     #[arg(long, value_name = "FORMAT")]
     pub(crate) log_format: Option<LogFormat>,
+    /// End in good order when standard input does, for whoever starts it and may die without a word
+    #[arg(long, hide = true)]
+    pub(crate) end_with_stdin: bool,
 }
 
 /// Plain lines for people, or one JSON object a line.

@@ -67,7 +67,7 @@ pub(crate) fn load(
 ) -> Result<Arc<LoadedModel>> {
     let started = Instant::now();
     voice.say(&format!("loading {served_name} ({})", megabytes(model.size_bytes)));
-    let version = model_store::version_of(&model.path)?;
+    let version = model.version()?;
     let options = LoadOptions { name: served_name.to_owned(), version, config: config.engine.clone() };
     let loaded = LoadedModel::load(&model.path, options).map_err(|error| match error {
         // No other model would do better.

@@ -10,11 +10,20 @@ use crate::voice::Voice;
 pub(crate) struct Shutdown(watch::Receiver<bool>);
 
 impl Shutdown {
-    /// Listens for SIGINT and SIGTERM. A second one ends the process with the status that shells expect.
-    pub(crate) fn listen(voice: Voice) -> anyhow::Result<Self> {
+    /// Listens for SIGINT and SIGTERM. A second one ends the process with the status that shells expect. The end of
+    /// standard input counts as one where `with_stdin` says so.
+    pub(crate) fn listen(voice: Voice, with_stdin: bool) -> anyhow::Result<Self> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let (ask, asked) = watch::channel(false);
+        if with_stdin {
+            let ask = ask.clone();
+            std::thread::spawn(move || {
+                let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+                // Nobody is left to speak to.
+                let _ = ask.send(true);
+            });
+        }
         tokio::spawn(async move {
             for count in 1.. {
                 let status = tokio::select! {

@@ -141,12 +141,7 @@ impl Config {
             }
         }
         for (index, worker) in self.workers.iter().enumerate() {
-            let plain = worker.parse::<http::Uri>().is_ok_and(|uri| {
-                uri.scheme_str() == Some("http") && uri.authority().is_some() && uri.query().is_none()
-            });
-            if !plain {
-                return refuse(format!("the worker address `{worker}` must be like http://127.0.0.1:8081"));
-            }
+            check_worker(worker)?;
             if self.workers[..index].contains(worker) {
                 return refuse(format!(
                     "the worker address `{worker}` is there twice; name each worker once"
@@ -180,6 +175,31 @@ impl Config {
             }
             None => Ok(()),
         }
+    }
+}
+
+fn check_worker(worker: &str) -> Result<(), ConfigError> {
+    let refuse = |text: String| Err(ConfigError(text));
+    if worker.contains('@') {
+        // Not shown: it would be in the log, as the address is.
+        return refuse(
+            "a worker address must hold no user name or password; `gateway.worker_api_key` is what gateways send"
+                .into(),
+        );
+    }
+    let uri = worker.parse::<http::Uri>().unwrap_or_default();
+    let port = |authority: &http::uri::Authority| match authority.as_str().rsplit_once(':') {
+        Some((_, port)) if !port.ends_with(']') => port.parse::<u16>().is_ok_and(|port| port > 0),
+        _ => true,
+    };
+    if uri.scheme_str() != Some("http") || !uri.authority().is_some_and(port) || uri.query().is_some() {
+        return refuse(format!("the worker address `{worker}` must be like http://127.0.0.1:8081"));
+    }
+    match worker.trim_end_matches('/').strip_suffix("/v1") {
+        Some(base) => {
+            refuse(format!("the worker address `{worker}` must be given without /v1, which is added: {base}"))
+        }
+        None => Ok(()),
     }
 }
 
@@ -221,6 +241,26 @@ mod tests {
         let shown =
             format!("{:?}", Config { salt_secret: secret(), worker_api_key: secret(), ..Config::default() });
         assert!(!shown.contains("a secret") && shown.contains("***"), "{shown}");
+    }
+
+    #[test]
+    fn a_worker_address_that_cannot_work_is_refused_with_what_would() {
+        let refused = |worker: &str| {
+            let config = Config { workers: vec![worker.into()], ..Config::default() };
+            config.validate().err().map(|error| error.to_string()).unwrap_or_default()
+        };
+        for good in ["http://h", "http://h:65535/", "http://[::1]:8081", "http://[::1]", "http://h:1/prefix"]
+        {
+            assert_eq!(refused(good), "");
+        }
+        for bad in ["h:1", "https://h", "http://h:65536", "http://h:0", "http://h:", "http://h:1?x", ""] {
+            assert!(refused(bad).contains("must be like http://127.0.0.1:8081"), "{bad}");
+        }
+        let base =
+            "the worker address `http://h:1/v1/` must be given without /v1, which is added: http://h:1";
+        assert_eq!(refused("http://h:1/v1/"), base);
+        let secret = refused("http://me:secret@h:1");
+        assert!(secret.contains("no user name or password") && !secret.contains("secret@"), "{secret}");
     }
 
     #[test]

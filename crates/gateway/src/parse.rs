@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, header};
 use http_server::Body;
-use protocol::{ApiError, ErrorCode, Message, PrefixDigest, Prompt, chat_digests, headers, prompt_digests};
+use protocol::{ApiError, Delivery, Message, PrefixDigest, Prompt, chat_digests, headers, prompt_digests};
 use routing::StickyKey;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -23,12 +23,9 @@ pub(crate) struct Parts {
     pub(crate) trail: Arc<Trail>,
 }
 
-/// Checks as much as routing and caching need; the rest is the worker's to check.
+/// Checks as much as routing needs, and what the cache does not ask about; the rest is the worker's to check.
 pub(crate) fn parse(parts: Parts, body: Body) -> Result<Call, ApiError> {
-    let json: Value = protocol::parse_json(&body)?;
-    let Value::Object(fields) = &json else {
-        return Err(ApiError::new(ErrorCode::InvalidRequest, "the body must be a JSON object"));
-    };
+    let fields: Map<String, Value> = protocol::parse_json(&body)?;
     let generates = parts.endpoint.generates();
     let model = match fields.get("model") {
         Some(Value::String(model)) => model.as_str(),
@@ -36,14 +33,9 @@ pub(crate) fn parse(parts: Parts, body: Body) -> Result<Call, ApiError> {
         None | Some(Value::Null) => return Err(ApiError::invalid("model", "missing field `model`")),
         Some(_) => return Err(ApiError::invalid("model", "`model` must be a string")),
     };
-    let stream = match fields.get("stream") {
-        Some(Value::Bool(stream)) => *stream && generates,
-        None | Some(Value::Null) => false,
-        Some(_) => return Err(ApiError::invalid("stream", "`stream` must be true or false")),
-    };
-    if let Some(priority) = fields.get("priority").and_then(Value::as_i64)
-        && priority < i64::from(parts.tenant.priority_min)
-    {
+    let delivery: Delivery = if generates { protocol::parse_fields(&fields)? } else { Delivery::default() };
+    delivery.validate()?;
+    if let Some(priority) = delivery.priority.filter(|priority| *priority < parts.tenant.priority_min) {
         let least = parts.tenant.priority_min;
         let message =
             format!("`priority` is {priority}, but this key may ask for {least} and above; lower goes first");
@@ -54,15 +46,15 @@ pub(crate) fn parse(parts: Parts, body: Body) -> Result<Call, ApiError> {
         request_id: parts.request_id,
         body,
         model: Arc::from(model),
-        stream,
-        include_usage: fields.get("stream_options").is_some_and(|options| options["include_usage"] == true),
+        stream: delivery.stream == Some(true),
+        include_usage: delivery.stream_options.and_then(|options| options.include_usage) == Some(true),
         directive: directive_of(&parts.headers),
-        sticky: sticky_of(&parts.headers, fields),
+        sticky: sticky_of(&parts.headers, &fields),
         version: None,
         pool: None,
         tenant: parts.tenant,
         trail: parts.trail,
-        json: Arc::new(json),
+        json: Arc::new(Value::Object(fields)),
     })
 }
 
@@ -88,16 +80,13 @@ impl Outgoing {
 /// The client's bytes with our two fields put in front: the tenant's salt, and the wish for token counts. Only a body
 /// that already has one of them is written anew.
 fn for_worker(body: &Bytes, fields: &Map<String, Value>, stream: bool, salt: &str) -> Bytes {
-    let options = fields.get("stream_options");
-    let asks_usage = stream && options.is_none_or(|options| options.is_object() || options.is_null());
-    let has_options = options.is_some();
-    if fields.contains_key("cache_salt") || (asks_usage && has_options) {
+    if fields.contains_key("cache_salt") || (stream && fields.contains_key("stream_options")) {
         let mut fields = fields.clone();
         fields.remove("cache_salt");
         if !salt.is_empty() {
             fields.insert("cache_salt".into(), salt.into());
         }
-        if asks_usage {
+        if stream {
             fields.entry("stream_options").or_insert(Value::Null)["include_usage"] = true.into();
         }
         return Value::Object(fields).to_string().into();
@@ -106,7 +95,7 @@ fn for_worker(body: &Bytes, fields: &Map<String, Value>, stream: bool, salt: &st
     if !salt.is_empty() {
         front.push_str(&format!("\"cache_salt\":\"{salt}\","));
     }
-    if asks_usage {
+    if stream {
         front.push_str("\"stream_options\":{\"include_usage\":true},");
     }
     let rest = body.iter().position(|byte| *byte == b'{').map_or(&body[..], |at| &body[at + 1..]);
@@ -128,12 +117,18 @@ fn digests_of(endpoint: Endpoint, fields: &Map<String, Value>, salt: &str) -> Ve
 }
 
 fn directive_of(headers: &HeaderMap) -> CacheDirective {
-    let text =
-        |name| headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok()).unwrap_or("");
-    let has = |list: &str, word: &str| list.split(',').any(|item| item.trim().eq_ignore_ascii_case(word));
-    if has(text(header::CACHE_CONTROL.as_str()), "no-store") {
+    // Lines of one name are one list.
+    let has = |name: &str, word: &str| {
+        let mut items = headers
+            .get_all(name)
+            .iter()
+            .filter_map(|line| line.to_str().ok())
+            .flat_map(|list| list.split(','));
+        items.any(|item| item.trim().eq_ignore_ascii_case(word))
+    };
+    if has(header::CACHE_CONTROL.as_str(), "no-store") {
         CacheDirective::NoStore
-    } else if has(text(headers::CACHE), "force") {
+    } else if has(headers::CACHE, "force") {
         CacheDirective::Force
     } else {
         CacheDirective::Default
@@ -217,6 +212,22 @@ mod tests {
             assert_eq!(call(body, "").expect("parses").include_usage, wanted);
         }
         assert_eq!(sent(r#"{"model":"m"}"#, "").get("stream_options"), None);
+    }
+
+    #[test]
+    fn lines_of_one_header_are_one_list() {
+        let directive = |lines: &[(&'static str, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in lines {
+                headers.append(*name, http::HeaderValue::from_static(value));
+            }
+            directive_of(&headers)
+        };
+        assert_eq!(directive(&[]), CacheDirective::Default);
+        let two =
+            [("cache-control", "max-age=0"), ("x-tenk-cache", "force"), ("cache-control", "x, No-Store")];
+        assert_eq!(directive(&two), CacheDirective::NoStore);
+        assert_eq!(directive(&[("x-tenk-cache", "x"), ("x-tenk-cache", "force")]), CacheDirective::Force);
     }
 
     #[test]

@@ -11,7 +11,6 @@ use crate::download::file_name;
 use crate::error::Error;
 use crate::progress::{Event, Phase, Progress, Silent};
 
-const VERSION_HEX_DIGITS: usize = 12;
 const SIDECAR_SUFFIX: &str = "sha256";
 const DIRECTORY_SIDECAR: &str = ".sha256";
 /// Model directories are flat or nearly so; the bound keeps a loop of links from being followed for ever.
@@ -44,16 +43,6 @@ pub fn checksum(path: &Path) -> Result<String, Error> {
         file_checksum(path)?
     };
     stamp.remember(&sum);
-    Ok(sum)
-}
-
-/// The first 12 hex digits of [`checksum`].
-///
-/// # Errors
-/// As [`checksum`].
-pub fn version_of(path: &Path) -> Result<String, Error> {
-    let mut sum = checksum(path)?;
-    sum.truncate(VERSION_HEX_DIGITS);
     Ok(sum)
 }
 
@@ -212,12 +201,11 @@ mod tests {
     }
 
     #[test]
-    fn a_files_checksum_is_its_sha256_and_its_version_the_first_12_digits() {
+    fn a_files_checksum_is_its_sha256() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("m.gguf");
         fs::write(&path, "abc").unwrap();
         assert_eq!(checksum(&path).unwrap(), ABC);
-        assert_eq!(version_of(&path).unwrap(), &ABC[..12]);
     }
 
     #[test]

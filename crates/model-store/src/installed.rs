@@ -8,12 +8,14 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::catalogue::{self, CATALOGUE};
+use crate::checksum::checksum;
 use crate::download::file_name;
 use crate::error::Error;
 use crate::layout::{MANIFEST, model_dir, models_dir};
 use crate::reference::{ModelRef, is_plain, is_safe_file_name};
 
 const GGUF_MAGIC: [u8; 4] = *b"GGUF";
+const VERSION_HEX_DIGITS: usize = 12;
 const MODELS_MAX: usize = 10_000;
 
 /// How a model's files are laid out.
@@ -37,6 +39,20 @@ pub struct ResolvedModel {
     pub format: ModelFormat,
     /// The size of its files, in bytes.
     pub size_bytes: u64,
+    /// The SHA-256 of its one file, where it has just been checked.
+    pub(crate) sha256: Option<String>,
+}
+
+impl ResolvedModel {
+    /// The first 12 hex digits of its checksum, which is not taken again where it is known.
+    ///
+    /// # Errors
+    /// As [`crate::checksum`].
+    pub fn version(&self) -> Result<String, Error> {
+        let mut sum = self.sha256.clone().map_or_else(|| checksum(&self.path), Ok)?;
+        sum.truncate(VERSION_HEX_DIGITS);
+        Ok(sum)
+    }
 }
 
 /// A row of [`list`].
@@ -141,7 +157,8 @@ pub(crate) fn find_files(
         ModelFormat::Gguf => dir.join(&files.first()?.0),
         ModelFormat::Safetensors => dir.to_owned(),
     };
-    Some(ResolvedModel { name, path, format, size_bytes: files.iter().map(|(_, size)| size).sum() })
+    let size_bytes = files.iter().map(|(_, size)| size).sum();
+    Some(ResolvedModel { name, path, format, size_bytes, sha256: None })
 }
 
 /// Every installed model, and what else the catalogue has: the catalogue first, in its order, then the others by name.
@@ -210,6 +227,7 @@ fn inspect(path: &Path) -> Result<ResolvedModel, Error> {
             path: path.to_owned(),
             format: ModelFormat::Gguf,
             size_bytes: metadata.len(),
+            sha256: None,
         });
     }
     let mut ggufs = Vec::new();
@@ -236,6 +254,7 @@ fn inspect(path: &Path) -> Result<ResolvedModel, Error> {
             path: path.to_owned(),
             format: ModelFormat::Safetensors,
             size_bytes,
+            sha256: None,
         }),
         ([], false) => Err(refuse("it has neither a .gguf file nor both config.json and *.safetensors")),
         _ => Err(refuse("it has several models; name the file")),

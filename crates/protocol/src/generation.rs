@@ -6,7 +6,7 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::ApiError;
+use crate::{ApiError, object};
 
 /// Everything in a request that steers generation, whichever endpoint it came to. Parsed from the same bytes as
 /// the endpoint's own type, so that neither needs the other's fields and errors keep their path.
@@ -19,6 +19,7 @@ pub struct Generation {
     /// Server-sent events instead of one body.
     pub stream: Option<bool>,
     /// Only with `stream`.
+    #[serde(default, deserialize_with = "object::option")]
     pub stream_options: Option<StreamOptions>,
     /// The most tokens to generate; the older name of `max_completion_tokens`.
     pub max_tokens: Option<u32>,
@@ -92,6 +93,41 @@ pub struct Generation {
     pub guided_grammar: Option<IgnoredAny>,
 }
 
+/// The part of [`Generation`] that changes no answer. Who answers from what was answered before checks it by itself:
+/// a request must not be right or wrong by whether its answer is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct Delivery {
+    /// As in [`Generation`], as are the others.
+    pub stream: Option<bool>,
+    /// Only with `stream`.
+    #[serde(default, deserialize_with = "object::option")]
+    pub stream_options: Option<StreamOptions>,
+    /// In range.
+    pub priority: Option<i32>,
+    /// Any string.
+    pub user: Option<String>,
+}
+
+impl Delivery {
+    /// The checks of [`Generation::validate`] that concern these fields.
+    pub fn validate(&self) -> Result<(), ApiError> {
+        check_priority(self.priority)?;
+        check_stream_options(self.stream_options, self.stream)
+    }
+}
+
+fn check_priority(priority: Option<i32>) -> Result<(), ApiError> {
+    in_range("priority", priority, Generation::PRIORITY_MIN, Generation::PRIORITY_MAX)
+}
+
+fn check_stream_options(options: Option<StreamOptions>, stream: Option<bool>) -> Result<(), ApiError> {
+    if options.is_some() && stream != Some(true) {
+        let message = "`stream_options` is only allowed with `stream: true`";
+        return Err(ApiError::invalid("stream_options", message));
+    }
+    Ok(())
+}
+
 /// `stream_options`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamOptions {
@@ -151,7 +187,7 @@ impl Generation {
         in_range("max_tokens", self.max_tokens, 1, u32::MAX)?;
         in_range("max_completion_tokens", self.max_completion_tokens, 1, u32::MAX)?;
         in_range("top_logprobs", self.top_logprobs, 0, Self::LOGPROBS_MAX)?;
-        in_range("priority", self.priority, Self::PRIORITY_MIN, Self::PRIORITY_MAX)?;
+        check_priority(self.priority)?;
         in_range("prompt_logprobs", self.prompt_logprobs, 0, Self::LOGPROBS_MAX)?;
         self.validate_logit_bias()?;
         self.validate_stop()?;
@@ -161,12 +197,7 @@ impl Generation {
                 format!("`cache_salt` must have at most {} bytes", Self::CACHE_SALT_BYTES_MAX),
             ));
         }
-        if self.stream_options.is_some() && self.stream != Some(true) {
-            return Err(ApiError::invalid(
-                "stream_options",
-                "`stream_options` is only allowed with `stream: true`",
-            ));
-        }
+        check_stream_options(self.stream_options, self.stream)?;
         self.refuse_what_is_not_there()
     }
 

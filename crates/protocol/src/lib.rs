@@ -14,6 +14,7 @@ mod generation;
 pub mod headers;
 mod load;
 mod models;
+mod object;
 mod parse;
 pub mod sse;
 mod tokenize;
@@ -27,9 +28,9 @@ pub use completion::{Completion, CompletionChoice, CompletionLogprobs, Completio
 pub use digest::{PREFIX_BLOCK_BYTES, PrefixDigest, chat_digests, prefix_digests, prompt_digests};
 pub use error::{ApiError, ErrorBody, ErrorCode, ErrorFields};
 pub use generation::{
-    FinishReason, Generation, PromptLogprob, PromptTokensDetails, Stop, StreamOptions, Usage,
+    Delivery, FinishReason, Generation, PromptLogprob, PromptTokensDetails, Stop, StreamOptions, Usage,
 };
 pub use load::LoadReport;
 pub use models::{ModelCard, ModelList};
-pub use parse::parse_json;
+pub use parse::{parse_fields, parse_json};
 pub use tokenize::{DetokenizeRequest, DetokenizeResponse, TokenizeRequest, TokenizeResponse};

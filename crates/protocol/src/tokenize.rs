@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Message;
+use crate::{Message, object};
 
 /// Text or messages to tokenize.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -12,6 +12,7 @@ pub struct TokenizeRequest {
     /// Plain text, or …
     pub prompt: Option<String>,
     /// … messages, which go through the chat template.
+    #[serde(default, deserialize_with = "object::option_list")]
     pub messages: Option<Vec<Message>>,
     /// Put the tokenizer's own start token before plain text; true unless set.
     pub add_special_tokens: Option<bool>,

@@ -5,8 +5,6 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use serde::Serialize;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
 
@@ -39,10 +37,10 @@ Examples:
 
 The rate grows until most of its runs miss a target, then the gap is halved
 until it is narrow enough, and the rate that is found is run again. A run in
-which the tester itself was late passes nothing. Ctrl-C ends the search with
-what it found until then; --resume goes on with it.
+which the tester itself was late passes nothing. Ctrl-C and SIGTERM end the
+search with what it found until then; --resume goes on with it.
 Exit status: 0 if a rate was found, 1 if none meets or the search is
-unfinished, 2 for misuse, 130 when interrupted.")]
+unfinished, 2 for misuse, 130 after Ctrl-C, 143 after SIGTERM.")]
     Search(Box<search::SearchArgs>),
     /// Run once for each value of a field, for plots
     #[command(after_help = "\
@@ -87,23 +85,6 @@ impl Command {
             Self::Merge(args) => merge::run(&args),
         }
     }
-}
-
-/// The status that shells report for an interrupt.
-const INTERRUPTED: u8 = 130;
-
-/// A token that Ctrl-C cancels. The task ends with the command.
-fn stop_at_interrupt() -> (CancellationToken, JoinHandle<()>) {
-    let stop = CancellationToken::new();
-    let task = tokio::spawn({
-        let stop = stop.clone();
-        async move {
-            if tokio::signal::ctrl_c().await.is_ok() {
-                stop.cancel();
-            }
-        }
-    });
-    (stop, task)
 }
 
 /// Writes to standard output.

@@ -6,12 +6,13 @@ use std::str::FromStr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::flags::ScenarioArgs;
-use super::{INTERRUPTED, print, stop_at_interrupt};
+use super::print;
 use crate::api_key::ApiKey;
 use crate::arrivals::Shard;
 use crate::assertion::{Assertion, Judgement};
 use crate::driver::LoadTest;
 use crate::error::Error;
+use crate::interrupt::Interrupt;
 use crate::report::Report;
 use crate::scenario::Scenario;
 
@@ -132,18 +133,7 @@ impl Verdict {
     }
 }
 
-impl From<Verdict> for ExitCode {
-    /// 0, 1, or 130 as shells report an interrupt.
-    fn from(verdict: Verdict) -> Self {
-        match verdict {
-            Verdict::Passed => Self::SUCCESS,
-            Verdict::Failed => Self::FAILURE,
-            Verdict::Interrupted => Self::from(INTERRUPTED),
-        }
-    }
-}
-
-/// Runs the load test and prints its report to standard output. Ctrl-C ends the run early, with a report.
+/// Runs the load test and prints its report to standard output. A signal ends the run early, with a report.
 ///
 /// # Errors
 /// When the run cannot start, or a report cannot be written. Failed requests are a [`Verdict`].
@@ -157,10 +147,8 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         shard: args.shard.unwrap_or(Shard::WHOLE),
         start_at: args.start_at,
     };
-    let (stop, task) = stop_at_interrupt();
-    let report = load_test.run(stop).await;
-    task.abort();
-    let report = report?;
+    let interrupt = Interrupt::listen()?;
+    let report = load_test.run(interrupt.stop.clone()).await?;
 
     if let Some(dir) = &args.report_dir {
         report.save(dir)?;
@@ -179,7 +167,11 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         None => {}
     }
     print(&String::from_utf8_lossy(&output))?;
-    Ok(Verdict::of(&report, args.allow_errors, judgement.as_ref()).into())
+    Ok(match Verdict::of(&report, args.allow_errors, judgement.as_ref()) {
+        Verdict::Passed => ExitCode::SUCCESS,
+        Verdict::Failed => ExitCode::FAILURE,
+        Verdict::Interrupted => interrupt.status().unwrap_or(ExitCode::FAILURE),
+    })
 }
 
 #[expect(clippy::print_stderr, reason = "a person or a log reads which assertion was missed")]

@@ -7,9 +7,10 @@ use std::process::ExitCode;
 use serde::Deserialize;
 
 use super::source::SourceArgs;
-use super::{INTERRUPTED, json, print, save, stop_at_interrupt};
+use super::{json, print, save};
 use crate::assertion::Assertion;
 use crate::error::Error;
+use crate::interrupt::Interrupt;
 use crate::runner::Driver;
 use crate::scenario::Arrivals;
 use crate::search::{Ended, Measured, Search, SearchReport, Settings, targets};
@@ -99,20 +100,18 @@ pub(super) async fn run(args: SearchArgs) -> anyhow::Result<ExitCode> {
     let shows = std::io::stderr().is_terminal();
     let mut driver =
         Driver { api_key: args.source.api_key.clone(), report_dir: report_dir.clone(), progress: shows };
-    let (stop, task) = stop_at_interrupt();
+    let interrupt = Interrupt::listen()?;
     let report = search
-        .run(&mut driver, &earlier, &stop, |report| {
+        .run(&mut driver, &earlier, &interrupt.stop, |report| {
             if shows {
                 tell(report);
             }
             report_dir.as_deref().map_or(Ok(()), |dir| save(dir, FILE, report))
         })
-        .await;
-    task.abort();
-    let report = report?;
+        .await?;
     print(&if args.source.json { json(&report)? } else { report.to_string() })?;
     Ok(match (&report.ended, report.found.rate) {
-        (Ended::Interrupted, _) => ExitCode::from(INTERRUPTED),
+        (Ended::Interrupted, _) => interrupt.status().unwrap_or(ExitCode::FAILURE),
         (Ended::Complete, Some(_)) => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     })

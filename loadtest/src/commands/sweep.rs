@@ -4,7 +4,8 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use super::source::SourceArgs;
-use super::{INTERRUPTED, json, print, save, stop_at_interrupt};
+use super::{json, print, save};
+use crate::interrupt::Interrupt;
 use crate::runner::Driver;
 use crate::scenario::Arrivals;
 use crate::sweep::Sweep;
@@ -47,16 +48,15 @@ pub(super) async fn run(args: SweepArgs) -> anyhow::Result<ExitCode> {
         report_dir: report_dir.clone(),
         progress: std::io::stderr().is_terminal(),
     };
-    let (stop, task) = stop_at_interrupt();
+    let interrupt = Interrupt::listen()?;
     let report = sweep
-        .run(&mut driver, &stop, |report| report_dir.as_deref().map_or(Ok(()), |dir| save(dir, FILE, report)))
-        .await;
-    task.abort();
-    let report = report?;
+        .run(&mut driver, &interrupt.stop, |report| {
+            report_dir.as_deref().map_or(Ok(()), |dir| save(dir, FILE, report))
+        })
+        .await?;
     print(&if args.source.json { json(&report)? } else { report.to_string() })?;
     Ok(match &report.stopped {
         None => ExitCode::SUCCESS,
-        Some(_) if stop.is_cancelled() => ExitCode::from(INTERRUPTED),
-        Some(_) => ExitCode::FAILURE,
+        Some(_) => interrupt.status().unwrap_or(ExitCode::FAILURE),
     })
 }

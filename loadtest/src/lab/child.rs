@@ -9,7 +9,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -20,10 +20,14 @@ const END_TIMEOUT: Duration = Duration::from_secs(5);
 /// How much of what a server said is kept, in lines.
 const LINES_MAX: usize = 20;
 
-/// A server that listens. It ends when this is dropped.
+/// What has a server end with its standard input, whose other end is this process's: it closes however this ends.
+const END_WITH_STDIN: &str = "--end-with-stdin";
+
+/// A server that listens. It ends when this is dropped, or when this process is gone.
 #[derive(Debug)]
 pub(super) struct Server {
     child: Child,
+    _stdin: Option<ChildStdin>,
     /// `http://HOST:PORT`.
     pub(super) address: String,
 }
@@ -51,13 +55,15 @@ impl Server {
                 command.env_remove(variable.as_ref());
             }
         }
-        command.args(args).envs(env.iter().map(|(variable, value)| (*variable, value)));
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.args(args).arg(END_WITH_STDIN).envs(env.iter().map(|(variable, value)| (*variable, value)));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // In a group of its own, Ctrl-C on the terminal reaches the lab alone, which ends the server when it is done.
         command.process_group(0).kill_on_drop(true);
         let mut child =
             command.spawn().map_err(|error| Error::Broken(format!("{name} cannot be started: {error}")))?;
 
+        // Whoever waits for the child closes what it still holds.
+        let stdin = child.stdin.take();
         let lines = Lines::default();
         let (said, mut hears) = watch::channel(None);
         if let Some(stdout) = child.stdout.take() {
@@ -76,7 +82,7 @@ impl Server {
             let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
             Error::Broken(format!("{name} ended before it listened; it said: {}", lines.join(" / ")))
         })?;
-        Ok(Self { child, address })
+        Ok(Self { child, _stdin: stdin, address })
     }
 
     /// The process's number; none once it has ended.

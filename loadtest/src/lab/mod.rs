@@ -11,6 +11,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
+use crate::interrupt::Interrupt;
 
 mod batching;
 mod bench;
@@ -45,7 +46,8 @@ Examples:
   tenk lab run response-cache --yes --report-dir my-lab
 
 It asks for a prediction, starts the servers that it needs, loads them, and
-writes lab.html and lab.json. Ctrl-C ends the lab and its servers.")]
+writes lab.html and lab.json. Ctrl-C ends the lab; its servers end
+with it, however it ends.")]
     Run(LabArgs),
 }
 
@@ -145,19 +147,9 @@ impl LabCommand {
 }
 
 async fn run(args: LabArgs) -> anyhow::Result<ExitCode> {
-    let stop = CancellationToken::new();
-    let on_interrupt = tokio::spawn({
-        let stop = stop.clone();
-        async move {
-            if tokio::signal::ctrl_c().await.is_ok() {
-                stop.cancel();
-            }
-        }
-    });
-    let outcome = conduct(args, &stop).await;
-    on_interrupt.abort();
-    match outcome {
-        Err(Error::Interrupted) => Ok(ExitCode::from(130)),
+    let interrupt = Interrupt::listen()?;
+    match conduct(args, &interrupt.stop).await {
+        Err(Error::Interrupted) => Ok(interrupt.status().unwrap_or(ExitCode::FAILURE)),
         other => Ok(other.map(|()| ExitCode::SUCCESS)?),
     }
 }

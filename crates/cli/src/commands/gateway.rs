@@ -24,7 +24,7 @@ pub(super) async fn run(args: GatewayArgs) -> Result<ExitCode> {
     if config.gateway.workers.is_empty() {
         bail!("a gateway needs workers; give --worker http://127.0.0.1:8081, or `workers` in [gateway]");
     }
-    let shutdown = Shutdown::listen(voice)?;
+    let shutdown = Shutdown::listen(voice, args.role.end_with_stdin)?;
     let gateway = Gateway::bind(parts(&config)).await?;
     announce(&gateway, voice);
     gateway.serve(shutdown.wait()).await?;

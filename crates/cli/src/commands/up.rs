@@ -49,7 +49,7 @@ pub(super) async fn run(args: UpArgs) -> Result<ExitCode> {
         config.gateway.worker_api_key.get_or_insert_with(commands::key::random);
     }
     commands::set_threads(&args.compute)?;
-    let shutdown = Shutdown::listen(voice)?;
+    let shutdown = Shutdown::listen(voice, args.role.end_with_stdin)?;
     let address = config.gateway.listen;
     commands::try_listen(address).map_err(|source| GatewayError::Listen { address, source })?;
 

@@ -26,7 +26,7 @@ pub(super) async fn run(args: WorkerArgs) -> Result<ExitCode> {
         }
     })?;
     commands::set_threads(&args.compute)?;
-    let shutdown = Shutdown::listen(voice)?;
+    let shutdown = Shutdown::listen(voice, args.role.end_with_stdin)?;
     let address = config.worker.listen;
     commands::try_listen(address).map_err(|source| WorkerError::Listen { address, source })?;
     let loading = config.clone();

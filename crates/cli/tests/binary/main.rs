@@ -6,6 +6,7 @@ mod config;
 mod harness;
 mod help;
 mod key;
+mod measure;
 mod model;
 mod roles;
 mod simulated;

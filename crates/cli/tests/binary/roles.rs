@@ -1,6 +1,6 @@
 //! `tenk worker` and `tenk gateway`
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::TcpListener;
 
 use nix::sys::signal::Signal;
@@ -176,4 +176,35 @@ fn with_a_log_for_machines_every_line_is_json() {
         assert!(messages.iter().any(|message| message.contains(word)), "{word}: {messages:?}");
     }
     assert_eq!(run(&mut tenk(["worker", "--log-format", "xml"])).code, Some(2));
+}
+
+#[test]
+fn a_gateway_says_why_a_worker_is_not_well() {
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let other = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let [silence, elsewhere] = [&silent, &other].map(|listener| listener.local_addr().expect("bound"));
+    std::thread::spawn(move || {
+        for stream in other.incoming() {
+            let mut stream = stream.expect("connected");
+            let _ = stream.read(&mut [0; 4096]);
+            let _ =
+                stream.write_all(b"HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+        }
+    });
+    let [silence, elsewhere] = [silence, elsewhere].map(|address| format!("http://{address}"));
+    let mut gateway =
+        tenk(["gateway", "--listen", "127.0.0.1:0", "--worker", &silence, "--worker", &elsewhere]);
+    // A reserved port, where nobody listens.
+    gateway.args(["--worker", "http://127.0.0.1:1"]);
+    gateway.env("TENK_ROUTING__PROBE_INTERVAL_MS", "100").env("TENK_ROUTING__PROBE_TIMEOUT_MS", "100");
+    let gateway = Process::start(&mut gateway);
+    for (worker, why) in [
+        (silence.as_str(), "no answer within 100ms"),
+        (&elsewhere, "status 404 from /v1/models"),
+        ("http://127.0.0.1:1", "Connection refused"),
+    ] {
+        gateway.stderr.wait_for(why, |text| {
+            text.lines().find(|line| line.contains(worker) && line.contains(why)).map(drop)
+        });
+    }
 }

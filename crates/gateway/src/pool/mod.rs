@@ -198,7 +198,9 @@ impl Pool {
         let before = std::mem::replace(&mut view.seen[worker.id.0 as usize], after);
         worker.series.healthy.set(i64::from(after == HealthState::Healthy));
         if before != after {
-            tracing::info!(worker = &*worker.name, address = worker.base, ?before, ?after, "health");
+            let why = probed.failure.as_deref().unwrap_or("requests failed");
+            let why = (after == HealthState::Unhealthy).then_some(why);
+            tracing::info!(worker = &*worker.name, address = worker.base, ?before, ?after, why, "health");
             if after == HealthState::Healthy {
                 // Its cache is likely empty; what is in it all the same is in its report.
                 view.prefixes.forget(worker.id);

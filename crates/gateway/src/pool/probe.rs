@@ -23,10 +23,14 @@ pub(crate) struct Probed {
     pub(crate) report: Option<LoadReport>,
     /// From any other server: the models that it lists.
     pub(crate) models: Option<Vec<String>>,
+    /// Why it failed, for the log.
+    pub(crate) failure: Option<String>,
 }
 
 impl Probed {
-    const FAILED: Self = Self { result: ProbeResult::Failed, report: None, models: None };
+    fn failed(why: String) -> Self {
+        Self { result: ProbeResult::Failed, report: None, models: None, failure: Some(why) }
+    }
 }
 
 /// A server that has no load report is asked for one again after this many probes, for ours may have taken its place.
@@ -44,7 +48,8 @@ pub(crate) fn start(state: &Arc<State>) -> JoinSet<()> {
             let mut foreign = 0;
             loop {
                 let probed = tokio::time::timeout(timeout, probe(&state, &paths, &mut foreign)).await;
-                state.pool.take_probe(&worker, probed.unwrap_or(Probed::FAILED));
+                let probed = probed.unwrap_or_else(|_| Err(format!("no answer within {timeout:?}")));
+                state.pool.take_probe(&worker, probed.unwrap_or_else(Probed::failed));
                 tokio::time::sleep(interval).await;
             }
         });
@@ -53,25 +58,26 @@ pub(crate) fn start(state: &Arc<State>) -> JoinSet<()> {
 }
 
 /// `foreign` counts down the probes that ask for no load report.
-async fn probe(state: &State, [load, models]: &[Uri; 2], foreign: &mut u32) -> Probed {
+async fn probe(state: &State, [load, models]: &[Uri; 2], foreign: &mut u32) -> Result<Probed, String> {
     if *foreign == 0 {
-        match get(state, load).await {
-            Some((status, _)) if status.is_server_error() => return Probed::FAILED,
-            Some((status, body)) => match of_report(status, &body) {
-                Some(probed) => return probed,
-                None => *foreign = FOREIGN_PROBES,
-            },
-            None => return Probed::FAILED,
+        let (status, body) = get(state, load).await?;
+        if status.is_server_error() {
+            return Err(format!("status {} from {}", status.as_u16(), load.path()));
         }
+        if let Some(probed) = of_report(status, &body) {
+            return Ok(probed);
+        }
+        *foreign = FOREIGN_PROBES;
     }
     match get(state, models).await {
-        Some((StatusCode::OK, body)) => {
+        Ok((StatusCode::OK, body)) => {
             *foreign -= 1;
-            of_models(&body)
+            of_models(&body).ok_or_else(|| format!("{} does not list models", models.path()))
         }
-        _ => {
+        other => {
             *foreign = 0;
-            Probed::FAILED
+            let (status, _) = other?;
+            Err(format!("status {} from {}", status.as_u16(), models.path()))
         }
     }
 }
@@ -79,20 +85,16 @@ async fn probe(state: &State, [load, models]: &[Uri; 2], foreign: &mut u32) -> P
 fn of_report(status: StatusCode, body: &[u8]) -> Option<Probed> {
     let report = serde_json::from_slice::<LoadReport>(body).ok().filter(|_| status == StatusCode::OK)?;
     let result = if report.ready { ProbeResult::Ready } else { ProbeResult::Draining };
-    Some(Probed { result, report: Some(report), models: None })
+    Some(Probed { result, report: Some(report), models: None, failure: None })
 }
 
-fn of_models(body: &[u8]) -> Probed {
-    match serde_json::from_slice::<ModelList>(body) {
-        Ok(list) => {
-            let models = list.data.into_iter().map(|card| card.id).collect();
-            Probed { result: ProbeResult::Ready, report: None, models: Some(models) }
-        }
-        Err(_) => Probed::FAILED,
-    }
+fn of_models(body: &[u8]) -> Option<Probed> {
+    let list = serde_json::from_slice::<ModelList>(body).ok()?;
+    let models = list.data.into_iter().map(|card| card.id).collect();
+    Some(Probed { result: ProbeResult::Ready, report: None, models: Some(models), failure: None })
 }
 
-async fn get(state: &State, uri: &Uri) -> Option<(StatusCode, Bytes)> {
+async fn get(state: &State, uri: &Uri) -> Result<(StatusCode, Bytes), String> {
     let request = || {
         let mut request = Request::new(Full::default());
         *request.method_mut() = Method::GET;
@@ -102,8 +104,14 @@ async fn get(state: &State, uri: &Uri) -> Option<(StatusCode, Bytes)> {
         }
         request
     };
-    let response = state.client.send(request, || {}).await.ok()?;
+    let response = state.client.send(request, || {}).await.map_err(|error| cause(&error))?;
     let status = response.status();
-    let body = Limited::new(response.into_body(), PROBE_BYTES_MAX).collect().await.ok()?;
-    Some((status, body.to_bytes()))
+    let body = Limited::new(response.into_body(), PROBE_BYTES_MAX).collect().await;
+    let body = body.map_err(|error| format!("{} broke off: {}", uri.path(), cause(&*error)))?;
+    Ok((status, body.to_bytes()))
+}
+
+/// What an error comes down to, such as "Connection refused".
+fn cause(error: &(dyn std::error::Error + 'static)) -> String {
+    std::iter::successors(Some(error), |error| error.source()).last().unwrap_or(error).to_string()
 }

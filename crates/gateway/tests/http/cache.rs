@@ -20,6 +20,27 @@ async fn the_same_request_is_answered_again_byte_by_byte_without_a_worker() {
 }
 
 #[tokio::test]
+async fn what_is_wrong_is_wrong_whether_an_answer_is_kept_or_not() {
+    let worker = Worker::ours(Reply::completion("Hi")).await;
+    let front = Front::of(&[&worker]).await;
+    assert_eq!(front.chat(&ask("x")).await.cache(), "miss");
+    for (field, value) in [
+        ("priority", json!("x")),
+        ("priority", json!(99)),
+        ("user", json!(5)),
+        ("stream_options", json!(7)),
+        ("stream_options", json!({})),
+    ] {
+        for text in ["x", "new"] {
+            let got = front.chat(&with(ask(text), field, value.clone())).await;
+            assert_eq!((got.status, &got.json()["error"]["param"]), (400, &json!(field)), "{value}");
+        }
+    }
+    assert_eq!(front.chat(&with(ask("x"), "priority", json!(10))).await.cache(), "hit");
+    assert_eq!(worker.count(), 1);
+}
+
+#[tokio::test]
 async fn the_same_stream_is_replayed_byte_by_byte() {
     let worker = Worker::ours(Reply::stream(&["a", "b"])).await;
     let front = Front::of(&[&worker]).await;

@@ -105,6 +105,33 @@ fn a_catalogue_model_comes_from_the_hub_first_and_then_from_the_cache() {
 }
 
 #[test]
+fn a_file_whose_bytes_have_changed_is_fetched_again_or_refused() {
+    let hub = TestServer::start(|seen| Reply::ranged(GGUF, seen));
+    let root = tempfile::tempdir().unwrap();
+    let (entry, reached) = (entry(Some(HUB), b""), options(root.path(), hub.url("")));
+    let model = pull_entry(&entry, &reached, &Silent).unwrap();
+    let damage = |seconds| {
+        let mut bytes = GGUF.to_vec();
+        bytes[9] ^= 1;
+        fs::write(&model.path, bytes).unwrap();
+        // A clock of some milliseconds may not have moved on since the file came.
+        let file = fs::File::options().write(true).open(&model.path).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds)).unwrap();
+        // Whoever looks at the file leaves its new sum beside it.
+        assert_ne!(crate::checksum(&model.path).unwrap(), sha256(GGUF));
+    };
+    damage(1);
+    let notes = Notes::default();
+    assert_eq!(pull_entry(&entry, &reached, &notes).unwrap(), model);
+    assert_eq!(fs::read(&model.path).unwrap(), GGUF);
+    assert!(notes.text().contains("tiny.gguf is damaged or was changed; fetching it again"));
+    assert_eq!(model.version().unwrap(), &sha256(GGUF)[..12]);
+    damage(2);
+    let error = pull_entry(&entry, &options(root.path(), nowhere()), &Silent).unwrap_err().to_string();
+    assert!(error.contains("tried the cache (tiny.gguf is damaged or was changed); then Hugging"), "{error}");
+}
+
+#[test]
 fn where_nothing_can_be_reached_the_error_lists_all_that_was_tried_and_the_ways_out() {
     let root = tempfile::tempdir().unwrap();
     let notes = Notes::default();

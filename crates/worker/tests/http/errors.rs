@@ -35,6 +35,7 @@ fn wrong_in_both() -> Vec<(Value, &'static str)> {
         (json!({"stream": "yes"}), "stream"),
         (json!({"stream_options": {"include_usage": true}}), "stream_options"),
         (json!({"stream": true, "stream_options": {"include_usage": 1}}), "stream_options.include_usage"),
+        (json!({"stream": true, "stream_options": [true]}), "stream_options"),
         (json!({"stop": 1}), "stop"),
         (json!({"stop": ""}), "stop"),
         (json!({"stop": ["a", ""]}), "stop"),
@@ -90,7 +91,9 @@ fn wrong_in_chat() -> Vec<(Value, &'static str)> {
             "messages[1].role",
         ),
         (json!({"messages": [{"role": "user"}]}), "messages[0].content"),
+        (json!({"messages": [["user", "hi"]]}), "messages[0]"),
         (said(json!(7)), "messages[0].content"),
+        (said(json!([["text", "hi"]])), "messages[0].content"),
         (said(json!([{"type": "text"}])), "messages[0].content[0].text"),
         (
             said(
@@ -184,6 +187,13 @@ async fn a_missing_field_is_named_and_an_unknown_one_is_ignored() {
     ] {
         let reply = server.post(path, &body).await;
         assert_eq!((reply.status, &reply.error()["param"]), (400, &json!(param)));
+    }
+    for body in ["[\"tiny\", []]", " [[\"user\", \"hi\"]]", "7", "null"] {
+        let reply = server.send(Method::POST, CHAT, body).await;
+        assert_eq!(
+            (reply.status, &reply.error()["message"]),
+            (400, &json!("the body must be a JSON object"))
+        );
     }
     let unknown =
         json!({"store": true, "metadata": {"a": [1, {"b": null}]}, "user": "u", "n": null, "stop": null});

@@ -118,6 +118,7 @@ async fn a_fault_that_makes_no_sense_is_a_400_that_says_so() {
     let server = simulated().await;
     for (body, word) in [
         (json!({}), "kind"),
+        (json!(["crash"]), "JSON object"),
         (json!({"kind": "meteor"}), "meteor"),
         (json!({"kind": "hang"}), "for_s"),
         (json!({"kind": "hang", "for_s": -1}), "for_s"),

@@ -1,0 +1,62 @@
+//! `tenk loadtest` and `tenk lab`
+
+use std::os::unix::fs::PermissionsExt;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::harness::{Process, eventually, get, tenk, text};
+
+#[test]
+fn a_load_test_that_is_asked_to_end_reports_what_it_measured() {
+    let worker = Process::start(&mut tenk(["worker", "--engine", "simulated", "--listen", "127.0.0.1:0"]));
+    let address = worker.address();
+    let target = format!("http://{address}");
+    for (signal, code) in [(Signal::SIGTERM, 143), (Signal::SIGINT, 130)] {
+        let generated = || {
+            let metrics = get(address, "/metrics").body;
+            let count = metrics.lines().find(|line| line.starts_with("vllm:generation_tokens_total"));
+            count.and_then(|line| line.rsplit_once(' ')?.1.parse().ok()).unwrap_or(0.0)
+        };
+        let before = generated();
+        let run =
+            ["loadtest", "run", "--target", &target, "--duration-s", "600", "--max-tokens", "2", "--json"];
+        let run = Process::start(&mut tenk(run));
+        eventually("some answers", || (generated() > before + 100.0).then_some(()));
+        run.signal(signal);
+        let ended = run.wait();
+        assert_eq!(ended.code, Some(code), "{ended:?}");
+        let report: serde_json::Value = serde_json::from_str(&ended.stdout).expect("a report");
+        assert_eq!(report["interrupted"], true);
+        assert!(report["requests"]["succeeded"].as_u64() >= Some(10), "{report}");
+    }
+}
+
+#[test]
+fn a_labs_server_ends_with_the_lab_however_that_ends() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (program, pid_file) = (folder.path().join("program"), folder.path().join("pid"));
+    // In place of the model that a lab serves, a simulated one.
+    let script = format!(
+        "#!/bin/sh\nshift 3\necho $$ > {}\nexec {} worker --engine simulated \"$@\"\n",
+        text(&pid_file),
+        env!("CARGO_BIN_EXE_tenk")
+    );
+    std::fs::write(&program, script).expect("written");
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("may be run");
+    for signal in [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGKILL] {
+        let _ = std::fs::remove_file(&pid_file);
+        let lab = ["lab", "run", "kv-cache", "--yes", "--program", text(&program), "--report-dir"];
+        let lab = Process::start(tenk(lab).arg(folder.path().join("report")));
+        let pid = eventually("a server", || std::fs::read_to_string(&pid_file).ok()?.trim().parse().ok());
+        lab.stdout.wait_for("a load", |text| (text.matches('…').count() > 1).then_some(()));
+        lab.signal(signal);
+        let code = lab.wait().code;
+        assert_eq!(code, (signal == Signal::SIGTERM).then_some(143));
+        // Where nobody collects orphans, one that has ended keeps its number.
+        let is_collected = || kill(Pid::from_raw(pid), None).is_err();
+        let has_ended =
+            || std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "));
+        eventually("the server's end", || (is_collected() || has_ended()).then_some(()));
+    }
+}
