@@ -10,10 +10,12 @@ use crate::scrape::{names, rates};
 
 /// From this ratio of the largest to the least on, latencies are drawn in factors: the small would be a flat line.
 const LOG_FROM_RATIO: f64 = 20.0;
+/// Distributions are drawn from this share on.
+const LEAST_SHARE: f64 = 0.01;
 /// The most points of a line over time: about one to two pixels.
 const POINTS_MAX: usize = 300;
 
-const fn solid(colour: usize) -> Look {
+pub(super) const fn solid(colour: usize) -> Look {
     Look { colour, dashed: false, faint: false }
 }
 
@@ -146,6 +148,11 @@ impl OverTime<'_> {
         let mut plot = self.plot("CPU", Axis::new("CPUs in use", Kind::Linear));
         plot.line("servers", solid(0), known(read.rate(names::CPU)));
         plot.line("tester", dashed(5), known(rates(&read.of_tester(names::CPU))));
+        plot.line(
+            "all programs of the machine",
+            dashed(1),
+            known(rates(&read.of_tester(names::MACHINE_CPU))),
+        );
         if let Some(cores) = read.cores {
             let label = format!("{cores} CPUs of the machine");
             plot.thresholds.push(Threshold { value: f64::from(cores), label });
@@ -198,21 +205,26 @@ fn by_percentile(title: &str, report: &Report, lines: [(&str, Look, &Histogram<u
 }
 
 /// Factors where the values span many of them.
-fn kind_for(histograms: &[&Histogram<u64>]) -> Kind {
+pub(super) fn kind_for(histograms: &[&Histogram<u64>]) -> Kind {
     let measured = histograms.iter().filter(|histogram| !histogram.is_empty());
-    let ratios = measured.map(|histogram| histogram.max() as f64 / histogram.min_nz().max(1) as f64);
+    let least = |histogram: &Histogram<u64>| histogram.value_at_quantile(LEAST_SHARE).max(1) as f64;
+    let ratios = measured.map(|histogram| histogram.max() as f64 / least(histogram));
     if ratios.fold(0.0, f64::max) >= LOG_FROM_RATIO { Kind::Log } else { Kind::Linear }
 }
 
-/// Points along the percentile axis, denser towards the tail, as far as there are values to tell it.
-fn percentiles(histogram: &Histogram<u64>) -> Vec<(f64, Option<f64>)> {
+/// Points along the percentile axis, denser towards the tail, as far as there are values to tell it. The least hundredth
+/// is left out: one gap of a microsecond would stretch the axis and say nothing.
+pub(super) fn percentiles(histogram: &Histogram<u64>) -> Vec<(f64, Option<f64>)> {
     const STEPS: u32 = 120;
     if histogram.is_empty() {
         return Vec::new();
     }
     let tail_max = (histogram.len() as f64).log10().clamp(0.3, 5.0);
     let shares = (0..=STEPS).map(|step| 1.0 - 10_f64.powf(-tail_max * f64::from(step) / f64::from(STEPS)));
-    shares.map(|share| (share, Some(histogram.value_at_quantile(share) as f64 / 1e3))).collect()
+    shares
+        .map(|share: f64| share.max(LEAST_SHARE))
+        .map(|share| (share, Some(histogram.value_at_quantile(share) as f64 / 1e3)))
+        .collect()
 }
 
 /// The share of gaps that are no longer, over their length.
@@ -240,7 +252,7 @@ fn cumulated(histogram: &Histogram<u64>) -> Vec<(f64, Option<f64>)> {
             seen += count;
             (value_us as f64 / 1e3, percent(seen))
         })
-        .filter(|(ms, _)| *ms > 0.0)
+        .filter(|(ms, percent)| *ms > 0.0 && *percent >= 100.0 * LEAST_SHARE)
         .collect();
     let every = points.len().div_ceil(POINTS_MAX).max(1);
     let last = points.len().saturating_sub(1);
