@@ -98,6 +98,10 @@ const FULL: f64 = 0.9;
 const OFTEN: f64 = 0.25;
 /// The CPUs that programs beside servers and tester must take to be mentioned.
 const OTHERS_MIN: f64 = 0.1;
+/// The share of the CPUs that others must take to be a disturbance.
+const DISTURBANCE_MIN: f64 = 0.25;
+/// The share that servers and tester must take to want more.
+const WANTED_MIN: f64 = 0.25;
 /// The share of good requests below which a target did not keep up, whatever its queues say.
 const GOOD_SHARE_MIN: f64 = 0.9;
 
@@ -144,18 +148,43 @@ fn kv_blocks(read: &TargetMetrics, _: &Seen) -> Option<Finding> {
     )
 }
 
+/// Who takes the CPUs of the machine that target and tester share.
+#[derive(Clone, Copy, Debug)]
+struct Cpus {
+    cores: f64,
+    servers: Option<f64>,
+    tester: f64,
+    others: f64,
+}
+
+impl Cpus {
+    fn of(read: &TargetMetrics) -> Option<Self> {
+        let cores = f64::from(read.cores?);
+        let servers = upper_quartile(&read.rate(names::CPU));
+        let tester = upper_quartile(&rates(&read.of_tester(names::CPU))).unwrap_or(0.0);
+        let machine = upper_quartile(&rates(&read.of_tester(names::MACHINE_CPU))).unwrap_or(0.0);
+        let others = (machine - tester - servers.unwrap_or(0.0)).max(0.0);
+        Some(Self { cores, servers, tester, others })
+    }
+}
+
+/// What a reader must know of a machine that other programs use, too.
+pub(crate) fn disturbance(read: &TargetMetrics) -> Option<String> {
+    let Cpus { cores, others, .. } = Cpus::of(read).filter(|cpus| cpus.servers.is_some())?;
+    (others >= DISTURBANCE_MIN * cores).then(|| {
+        format!("other programs took {others:.2} of the machine's {cores:.0} CPUs meanwhile: measure again when it is quiet")
+    })
+}
+
 fn cpu(read: &TargetMetrics, _: &Seen) -> Option<Finding> {
-    let cores = f64::from(read.cores?);
-    let servers = upper_quartile(&read.rate(names::CPU));
-    let tester = upper_quartile(&rates(&read.of_tester(names::CPU))).unwrap_or(0.0);
-    let machine = upper_quartile(&rates(&read.of_tester(names::MACHINE_CPU)));
-    let known = servers.unwrap_or(0.0) + tester;
-    let taken = machine.unwrap_or(0.0).max(known);
-    (taken >= FULL * cores).then_some(())?;
+    let Cpus { cores, servers, tester, others } = Cpus::of(read)?;
+    let own = servers.unwrap_or(0.0) + tester;
+    // Others keep servers from nothing that hardly want a CPU.
+    let counted = if own >= WANTED_MIN * cores { own + others } else { own };
+    (counted >= FULL * cores).then_some(())?;
     let mut takers: Vec<String> =
         servers.map(|servers| format!("the servers took {servers:.2}")).into_iter().collect();
     takers.push(format!("the tester took {tester:.2}"));
-    let others = taken - known;
     if others >= OTHERS_MIN {
         takers.push(format!("other programs took {others:.2}"));
     }

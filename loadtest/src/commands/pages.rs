@@ -97,15 +97,14 @@ pub(super) fn of_sweep(
     let reports = reports(dir, sweep.runs as usize)?;
     let runs = reports.iter().filter(|(_, report)| !report.interrupted).map(|(number, report)| {
         let value = values.get(number / per_value).map_or("", String::as_str);
-        let label = format!("{} {value}", sweep.field);
-        Run { report, x: value.parse().ok(), label, page: own_page(*number) }
+        Run { report, x: value.parse().ok(), label: value.to_owned(), page: own_page(*number) }
     });
     let axis = match setting(&sweep.field).as_str() {
         "arrivals.rate" => "requests/s offered".to_owned(),
         _ => sweep.field.clone(),
     };
     let runs = Runs {
-        title: title(&sweep.scenario, &format!("What {} changes", sweep.field)),
+        title: title(&sweep.scenario, &format!("What changes with {}", sweep.field)),
         verdict: sweep.stopped.as_ref().map_or_else(String::new, |reason| format!("UNFINISHED: {reason}")),
         by: sweep.field.clone(),
         axis,

@@ -155,3 +155,32 @@ fn folders_of_repeats_are_compared_figure_by_figure() {
     assert_eq!(row("e2e_p99_ms"), Verdict::NoDifferenceShown);
     assert!(comparison.to_string().contains("A ran model a, B model b"));
 }
+
+#[test]
+fn a_sweeps_page_is_made_of_the_reports_in_its_folder() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (run, ttft_us) in [(0, 5_000), (1, 6_000), (3, 9_000)] {
+        let record = RequestRecord { first_token_us: Some(ttft_us), ..sample::success() };
+        let facts = sample::facts_of(Scenario::default(), &[record]);
+        Report::new(facts).save(&folder.path().join(format!("run-{run:03}"))).expect("written");
+    }
+    let report = crate::sweep::SweepReport {
+        schema: 1,
+        scenario: Scenario::default(),
+        field: "users".into(),
+        points: Vec::new(),
+        runs: 4,
+        stopped: Some("it was interrupted".into()),
+    };
+    let page = pages::of_sweep(&report, 2, &["1".into(), "64".into()], folder.path()).expect("a page");
+    for part in [
+        "What changes with users",
+        "UNFINISHED: it was interrupted",
+        "3 runs",
+        "href=\"run-003/report.html\">64<",
+    ] {
+        assert!(page.contains(part), "{part} in {page}");
+    }
+    pages::save_page(&folder.path().join("new"), &page).expect("written");
+    assert!(folder.path().join("new/report.html").is_file());
+}

@@ -161,16 +161,33 @@ fn a_target_that_misses_its_targets_did_not_keep_up() {
     );
 }
 
+/// Servers, tester and the whole machine take so many CPUs.
+fn machine(servers: f64, tester: f64, all: f64) -> TargetMetrics {
+    let seconds = |a_second: f64| (0..MOMENTS).map(|second| Some(a_second * second as f64)).collect();
+    let mut read = read(&[(names::GATEWAY_QUEUE, &[0.0])]);
+    read.sources[0].series.insert(names::CPU.to_owned(), seconds(servers));
+    let series = [(names::CPU, tester), (names::MACHINE_CPU, all)];
+    let series = series.map(|(name, rate)| (name.to_owned(), seconds(rate)));
+    read.sources.push(Source { address: TESTER.into(), series: series.into(), error: None });
+    read
+}
+
 #[test]
 fn a_machine_that_others_keep_busy_is_told_with_what_they_take() {
-    let mut busy = read(&[(names::CPU, &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0])]);
-    let seconds = |a_second: f64| (0..MOMENTS).map(|second| Some(a_second * second as f64)).collect();
-    let series =
-        [(names::CPU, 0.1), (names::MACHINE_CPU, 1.95)].map(|(name, rate)| (name.to_owned(), seconds(rate)));
-    busy.sources.push(Source { address: TESTER.into(), series: series.into(), error: None });
-    let found = judge(&busy, &Seen::default());
+    let busy = machine(1.0, 0.1, 1.95);
     assert_eq!(
-        found[0].evidence,
+        judge(&busy, &Seen::default())[0].evidence,
         "the servers took 1.00, the tester took 0.10 and other programs took 0.85 of the machine's 2 CPUs, which they share"
     );
+    assert!(
+        disturbance(&busy).expect("told").starts_with("other programs took 0.85 of the machine's 2 CPUs")
+    );
+    assert_eq!(disturbance(&machine(1.7, 0.1, 1.95)), None);
+}
+
+#[test]
+fn others_do_not_limit_servers_that_hardly_want_a_cpu() {
+    let idle = machine(0.1, 0.05, 2.0);
+    assert_eq!(judge(&idle, &Seen::default())[0].limit, Limit::None);
+    assert!(disturbance(&idle).is_some());
 }

@@ -271,5 +271,6 @@ fn notes(facts: &RunFacts) -> Vec<String> {
     count(facts.abandoned, "requests were in flight when the run was interrupted and are in no figure");
     let unread = facts.events.iter().filter(|event| event.error.is_some()).count() as u64;
     count(unread, "of the faults could not be done; see events");
+    notes.extend(limits::disturbance(&facts.target_metrics));
     notes
 }

@@ -75,13 +75,16 @@ impl<'a> Runs<'a> {
         add(
             &mut page,
             format_args!(
-                "<p class=\"soft\">{} · model {} · {} · prompts: {} · answers: {} · targets: {}</p>\n",
+                "<p class=\"soft\">{} · model {} · {} · prompts: {} · answers: {}{}</p>\n",
                 escape(&first.target),
                 escape(&first.model),
                 if count == 1 { "1 run".to_owned() } else { format!("{count} runs") },
                 escape(&describe::prompts(first)),
                 escape(&describe::answers(&first.scenario.answers)),
-                escape(&describe::targets(&first.scenario.targets))
+                match first.scenario.targets {
+                    none if none == Default::default() => String::new(),
+                    targets => format!(" · targets: {}", escape(&describe::targets(&targets))),
+                }
             ),
         );
         let invalid = self.runs.iter().filter(|run| !run.report.valid).count();
@@ -244,8 +247,12 @@ impl<'a> Runs<'a> {
                 None => label,
             };
             add(&mut rows, format_args!("{row}<td class=\"text\">{label}</td>"));
+            // In a closed loop the server sets the rate: none was offered.
+            let is_closed = matches!(run.report.scenario.arrivals, Arrivals::ClosedLoop { .. });
             for (name, _) in COLUMNS {
-                let value = run.report.figure(name).map_or_else(|| "–".to_owned(), number);
+                let is_rate = ["offered_per_s", "achieved_per_s"].contains(&name);
+                let value = run.report.figure(name).filter(|_| !(is_closed && is_rate));
+                let value = value.map_or_else(|| "–".to_owned(), number);
                 add(&mut rows, format_args!("<td>{value}</td>"));
             }
             add(
