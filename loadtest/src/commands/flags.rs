@@ -52,7 +52,7 @@ pub struct ScenarioArgs {
     /// Mean pause of such a user between an answer and the next request, in seconds
     #[arg(long, value_name = "S", help_heading = "Arrivals")]
     pub think_time_s: Option<f64>,
-    /// End after so many requests; 100 unless an end is given here or in the scenario
+    /// End after so many requests; 100 unless an end is given here or in the scenario, and 30 seconds in a search
     #[arg(long, value_name = "N", help_heading = "Arrivals")]
     pub requests: Option<u64>,
     /// Send for so many seconds, then let what is in flight end. With --requests, whichever comes first

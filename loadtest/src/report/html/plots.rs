@@ -159,7 +159,10 @@ impl OverTime<'_> {
             let label = format!("{cores} CPUs of the machine");
             plot.thresholds.push(Threshold { value: f64::from(cores), label });
         }
-        Figure::new(plot, "As far as the servers' /metrics tell; the tester's own use beside it.")
+        Figure::new(
+            plot,
+            "Servers as far as their /metrics tell; what the machine has beyond them and the tester goes to other programs.",
+        )
     }
 }
 
