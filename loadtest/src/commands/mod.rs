@@ -5,13 +5,12 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use serde::Serialize;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
 
 mod compare;
 mod flags;
+mod interrupt;
 mod merge;
 pub(crate) mod run;
 mod scenarios;
@@ -87,23 +86,6 @@ impl Command {
             Self::Merge(args) => merge::run(&args),
         }
     }
-}
-
-/// The status that shells report for an interrupt.
-const INTERRUPTED: u8 = 130;
-
-/// A token that Ctrl-C cancels. The task ends with the command.
-fn stop_at_interrupt() -> (CancellationToken, JoinHandle<()>) {
-    let stop = CancellationToken::new();
-    let task = tokio::spawn({
-        let stop = stop.clone();
-        async move {
-            if tokio::signal::ctrl_c().await.is_ok() {
-                stop.cancel();
-            }
-        }
-    });
-    (stop, task)
 }
 
 /// Writes to standard output.

@@ -6,7 +6,8 @@ use std::str::FromStr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::flags::ScenarioArgs;
-use super::{INTERRUPTED, print, stop_at_interrupt};
+use super::interrupt::{INTERRUPTED, stop_at_interrupt, tell};
+use super::print;
 use crate::api_key::ApiKey;
 use crate::arrivals::Shard;
 use crate::assertion::{Assertion, Judgement};
@@ -130,6 +131,14 @@ impl Verdict {
             (false, false) => Self::Passed,
         }
     }
+
+    /// Of a run that came to no report: whoever interrupts a run before it starts has not seen it fail.
+    fn without_report(error: Error) -> Result<Self, Error> {
+        match error {
+            Error::Interrupted => Ok(Self::Interrupted),
+            error => Err(error),
+        }
+    }
 }
 
 impl From<Verdict> for ExitCode {
@@ -157,10 +166,14 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         shard: args.shard.unwrap_or(Shard::WHOLE),
         start_at: args.start_at,
     };
-    let (stop, task) = stop_at_interrupt();
-    let report = load_test.run(stop).await;
-    task.abort();
-    let report = report?;
+    let report = match load_test.run(stop_at_interrupt()).await {
+        Ok(report) => report,
+        Err(error) => {
+            let verdict = Verdict::without_report(error)?;
+            tell(&Error::Interrupted.to_string());
+            return Ok(verdict.into());
+        }
+    };
 
     if let Some(dir) = &args.report_dir {
         report.save(dir)?;
@@ -174,7 +187,7 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let judgement = (!args.asserts.is_empty()).then(|| Judgement::of(&args.asserts, &report));
     match &judgement {
         // The JSON on standard output stays a document.
-        Some(judgement) if args.json => tell(judgement),
+        Some(judgement) if args.json => tell_judgement(judgement),
         Some(judgement) => output.extend(format!("\n{judgement}").bytes()),
         None => {}
     }
@@ -183,7 +196,7 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
 }
 
 #[expect(clippy::print_stderr, reason = "a person or a log reads which assertion was missed")]
-fn tell(judgement: &Judgement) {
+fn tell_judgement(judgement: &Judgement) {
     eprint!("{judgement}");
 }
 

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 
 use serde::Deserialize;
 
+use super::interrupt::{INTERRUPTED, stop_at_interrupt};
 use super::source::SourceArgs;
-use super::{INTERRUPTED, json, print, save, stop_at_interrupt};
+use super::{json, print, save};
 use crate::assertion::Assertion;
 use crate::error::Error;
 use crate::runner::Driver;
@@ -99,7 +100,7 @@ pub(super) async fn run(args: SearchArgs) -> anyhow::Result<ExitCode> {
     let shows = std::io::stderr().is_terminal();
     let mut driver =
         Driver { api_key: args.source.api_key.clone(), report_dir: report_dir.clone(), progress: shows };
-    let (stop, task) = stop_at_interrupt();
+    let stop = stop_at_interrupt();
     let report = search
         .run(&mut driver, &earlier, &stop, |report| {
             if shows {
@@ -107,9 +108,7 @@ pub(super) async fn run(args: SearchArgs) -> anyhow::Result<ExitCode> {
             }
             report_dir.as_deref().map_or(Ok(()), |dir| save(dir, FILE, report))
         })
-        .await;
-    task.abort();
-    let report = report?;
+        .await?;
     print(&if args.source.json { json(&report)? } else { report.to_string() })?;
     Ok(match (&report.ended, report.found.rate) {
         (Ended::Interrupted, _) => ExitCode::from(INTERRUPTED),

@@ -3,8 +3,9 @@
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
+use super::interrupt::{INTERRUPTED, stop_at_interrupt};
 use super::source::SourceArgs;
-use super::{INTERRUPTED, json, print, save, stop_at_interrupt};
+use super::{json, print, save};
 use crate::runner::Driver;
 use crate::scenario::Arrivals;
 use crate::sweep::Sweep;
@@ -47,12 +48,10 @@ pub(super) async fn run(args: SweepArgs) -> anyhow::Result<ExitCode> {
         report_dir: report_dir.clone(),
         progress: std::io::stderr().is_terminal(),
     };
-    let (stop, task) = stop_at_interrupt();
+    let stop = stop_at_interrupt();
     let report = sweep
         .run(&mut driver, &stop, |report| report_dir.as_deref().map_or(Ok(()), |dir| save(dir, FILE, report)))
-        .await;
-    task.abort();
-    let report = report?;
+        .await?;
     print(&if args.source.json { json(&report)? } else { report.to_string() })?;
     Ok(match &report.stopped {
         None => ExitCode::SUCCESS,

@@ -23,6 +23,12 @@ fn refused(line: &str) -> String {
 }
 
 #[test]
+fn an_interrupt_before_the_run_is_no_failure_of_it() {
+    assert_eq!(Verdict::without_report(Error::Interrupted).expect("a verdict"), Verdict::Interrupted);
+    assert!(Verdict::without_report(Error::Broken("for a test".into())).is_err());
+}
+
+#[test]
 fn no_argument_is_a_closed_loop_of_a_hundred_requests() {
     let expected = Scenario {
         seed: 7,
