@@ -23,7 +23,7 @@ where
         return;
     }
     stop.cancel();
-    tell("interrupted: a report of what was measured follows; Ctrl-C once more ends without it");
+    tell("interrupted: what was measured until now is reported; Ctrl-C once more ends at once");
     if interrupt().await.is_ok() {
         leave();
     }
