@@ -133,7 +133,11 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         start_at: args.start_at,
     };
     let interrupt = Interrupt::listen()?;
-    let report = load_test.run(interrupt.stop.clone()).await?;
+    let report = match load_test.run(interrupt.stop.clone()).await {
+        // Before anything was measured, it is no failure of the run.
+        Err(Error::Interrupted) => return Ok(interrupt.status().unwrap_or(ExitCode::FAILURE)),
+        report => report?,
+    };
 
     if let Some(dir) = &args.source.report_dir {
         report.save(dir)?;
