@@ -2,15 +2,17 @@
 //! says the same bytes to everyone. Its figures are CPU time of the whole tester process, system time included, so
 //! they hold on a machine that others use too.
 //!
-//!     cargo run --release -p loadtest --example efficiency [PART OF A NAME]
+//!     cargo run --release -p loadtest --example efficiency [PART OF A NAME] [--json]
 
 #![expect(clippy::print_stdout, reason = "its figures are for people")]
 
 use std::io::BufRead;
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use clap::Parser;
 use loadtest::LoadTest;
 use loadtest::report::Report;
 use loadtest::scenario::{Answers, Arrivals, Length, Prompts, Scenario};
@@ -25,17 +27,30 @@ const STREAMED_TOKENS: u32 = 128;
 /// An answer of so many tokens comes at a pace.
 const PACED_TOKENS: u32 = 129;
 const PACE: Duration = Duration::from_millis(20);
-const SERVE: &str = "serve";
+
+#[derive(Parser)]
+struct Args {
+    /// Measure only that whose name contains this
+    only: Option<String>,
+    /// Print a JSON document a line, for programs
+    #[arg(long)]
+    json: bool,
+    /// Be the server, and measure nothing
+    #[arg(long, value_name = "ADDRESS")]
+    serve: Option<SocketAddr>,
+}
 
 fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let only = std::env::args().nth(1);
-    if only.as_deref() == Some(SERVE) {
-        return runtime.block_on(serve());
+    let args = Args::parse();
+    if let Some(address) = args.serve {
+        return runtime.block_on(serve(address));
     }
     let server = Server::start()?;
     runtime.block_on(async {
-        println!("{:<48}{:>10}{:>12}{:>12}{:>10}", "", "wall s", "CPU s", "per CPU s", "RSS MiB");
+        if !args.json {
+            println!("{:<48}{:>10}{:>12}{:>12}{:>10}", "", "wall s", "CPU s", "per CPU s", "RSS MiB");
+        }
         let poisson = |rate| Arrivals::Poisson { rate };
         let scenarios = [
             ("whole answers, 64 users, to warm up", server.whole(50_000, users(64))),
@@ -46,9 +61,13 @@ fn main() -> Result<()> {
             ("streamed answers, 64 users", server.streamed(20_000, users(64))),
             ("a token every 20 ms, 200/s for 20 s", server.paced(4_000, poisson(200.0))),
         ];
-        let chosen = |what: &str| only.as_ref().is_none_or(|only| what.contains(only.as_str()));
+        let chosen = |what: &str| args.only.as_ref().is_none_or(|only| what.contains(only.as_str()));
         for (what, scenario) in scenarios.iter().filter(|(what, _)| chosen(what)) {
-            measure(what, scenario).await?;
+            let measured = Measured::take(what, scenario).await?;
+            match args.json {
+                true => println!("{}", serde_json::to_string(&measured)?),
+                false => measured.print(),
+            }
         }
         Ok(())
     })
@@ -58,23 +77,56 @@ const fn users(users: u32) -> Arrivals {
     Arrivals::ClosedLoop { users, think_time_s: 0.0 }
 }
 
-/// Runs `scenario` and prints what it took.
-async fn measure(what: &str, scenario: &Scenario) -> Result<()> {
-    let before_s = cpu_s()?;
-    let report: Report = LoadTest::new(scenario.clone()).run(CancellationToken::new()).await?;
-    let (took_s, done) = (cpu_s()? - before_s, report.requests.succeeded as f64);
-    let (wall_s, rss) = (report.span_s, rss_mib()?);
-    println!("{what:<48}{wall_s:>10.2}{took_s:>12.2}{:>12.0}{rss:>10.1}", done / took_s);
-    if scenario.answers.streamed > 0.0 {
-        println!("{:<48}{:>34.0}", "  tokens", report.tokens.output as f64 / took_s);
+/// What a run came to.
+#[derive(serde::Serialize)]
+struct Measured<'a> {
+    what: &'a str,
+    wall_s: f64,
+    cpu_s: f64,
+    succeeded: u64,
+    requests_per_cpu_s: f64,
+    /// Of answers that were streamed.
+    tokens_per_cpu_s: Option<f64>,
+    resident_mib: f64,
+    dispatch_delay_p50_ms: f64,
+    dispatch_delay_p99_ms: f64,
+    /// How many, and what the first one said.
+    failed: Vec<(u64, String)>,
+}
+
+impl<'a> Measured<'a> {
+    async fn take(what: &'a str, scenario: &Scenario) -> Result<Self> {
+        let before_s = cpu_s()?;
+        let report: Report = LoadTest::new(scenario.clone()).run(CancellationToken::new()).await?;
+        let cpu_s = cpu_s()? - before_s;
+        let figure = |name: &str| report.figure(name).context("no request");
+        let is_streamed = scenario.answers.streamed > 0.0;
+        Ok(Self {
+            what,
+            wall_s: report.span_s,
+            cpu_s,
+            succeeded: report.requests.succeeded,
+            requests_per_cpu_s: report.requests.succeeded as f64 / cpu_s,
+            tokens_per_cpu_s: is_streamed.then_some(report.tokens.output as f64 / cpu_s),
+            resident_mib: rss_mib()?,
+            dispatch_delay_p50_ms: figure("dispatch_delay_p50_ms")?,
+            dispatch_delay_p99_ms: figure("dispatch_delay_p99_ms")?,
+            failed: report.errors.iter().map(|error| (error.count, error.example.clone())).collect(),
+        })
     }
-    for error in &report.errors {
-        println!("{:<48}{} {}: {}", "  failed", error.count, error.kind, error.example);
+
+    fn print(&self) {
+        let Self { what, wall_s, cpu_s, requests_per_cpu_s, resident_mib, .. } = self;
+        println!("{what:<48}{wall_s:>10.2}{cpu_s:>12.2}{requests_per_cpu_s:>12.0}{resident_mib:>10.1}");
+        if let Some(tokens_per_cpu_s) = self.tokens_per_cpu_s {
+            println!("{:<48}{tokens_per_cpu_s:>34.0}", "  tokens");
+        }
+        for (count, example) in &self.failed {
+            println!("{:<48}{count}: {example}", "  failed");
+        }
+        let (p50_ms, p99_ms) = (self.dispatch_delay_p50_ms, self.dispatch_delay_p99_ms);
+        println!("{:<48}{p50_ms:>10.3} ms p50 {p99_ms:>10.3} ms p99", "  dispatch delay");
     }
-    let delay =
-        |percentile: &str| report.figure(&format!("dispatch_delay_{percentile}_ms")).context("no request");
-    println!("{:<48}{:>10.3} ms p50 {:>10.3} ms p99", "  dispatch delay", delay("p50")?, delay("p99")?);
-    Ok(())
 }
 
 /// CPU time of this process.
@@ -104,7 +156,9 @@ impl Drop for Server {
 
 impl Server {
     fn start() -> Result<Self> {
-        let mut process = Command::new(std::env::current_exe()?).arg(SERVE).stdout(Stdio::piped()).spawn()?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["--serve", "127.0.0.1:0"]);
+        let mut process = command.stdout(Stdio::piped()).spawn()?;
         let mut address = String::new();
         let stdout = process.stdout.take().context("no output")?;
         std::io::BufReader::new(stdout).read_line(&mut address)?;
@@ -181,8 +235,8 @@ impl Canned {
     }
 }
 
-async fn serve() -> Result<()> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
+async fn serve(address: SocketAddr) -> Result<()> {
+    let listener = TcpListener::bind(address).await?;
     println!("http://{}", listener.local_addr()?);
     let canned: &'static Canned = Box::leak(Box::new(Canned::new()));
     loop {

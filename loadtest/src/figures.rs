@@ -34,6 +34,11 @@ pub trait Runner {
     ) -> impl Future<Output = Result<Self::Run, Error>> + Send;
 }
 
+/// The label of the run `number` of a search or a sweep, counted from 0, and the folder of its report.
+pub(crate) fn run_label(number: usize) -> String {
+    format!("run-{number:03}")
+}
+
 /// What a comparison shows unless asked for more.
 pub const HEADLINES: [&str; 9] = [
     "ttft_p50_ms",

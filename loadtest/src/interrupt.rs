@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::Error;
 
 /// Listens for SIGINT, which Ctrl-C sends, and SIGTERM, which time-outs and supervisors send, until it is dropped.
-/// SIGHUP keeps its meaning: to catch it would undo `nohup`.
+/// A second one ends the program, whatever keeps it. SIGHUP keeps its meaning: to catch it would undo `nohup`.
 #[derive(Debug)]
 pub(crate) struct Interrupt {
     /// Cancelled at the first signal.
@@ -30,12 +30,18 @@ impl Interrupt {
         let task = tokio::spawn({
             let (stop, status) = (stop.clone(), Arc::clone(&status));
             async move {
-                let signalled = tokio::select! {
-                    _ = interrupt.recv() => 130,
-                    _ = terminate.recv() => 143,
+                let mut next = async || {
+                    tokio::select! {
+                        _ = interrupt.recv() => 130,
+                        _ = terminate.recv() => 143,
+                    }
                 };
-                status.store(signalled, Ordering::Release);
+                status.store(next().await, Ordering::Release);
                 stop.cancel();
+                tell("interrupted: what was measured follows; once more ends without it");
+                let again = next().await;
+                tell("interrupted again: ended without a report");
+                std::process::exit(again.into());
             }
         });
         Ok(Self { stop, status, task })
@@ -46,6 +52,11 @@ impl Interrupt {
         let status = self.status.load(Ordering::Acquire);
         (status != 0).then(|| ExitCode::from(status))
     }
+}
+
+#[expect(clippy::print_stderr, reason = "whoever pressed Ctrl-C wants to know that it was heard")]
+fn tell(what: &str) {
+    eprintln!("tenk: {what}");
 }
 
 impl Drop for Interrupt {

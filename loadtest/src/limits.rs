@@ -58,12 +58,52 @@ pub struct Seen {
     pub sent: u64,
     /// Requests that got no connection, or lost it.
     pub broken: u64,
+    /// The share of requests that met all targets, where there are any.
+    pub good_share: Option<f64>,
+    /// What came and went, where requests came whether others had ended or not.
+    pub flow: Option<Flow>,
+}
+
+/// Requests of the second half of the time in which they became due.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Flow {
+    /// That became due.
+    pub due: u64,
+    /// That ended, whenever they came.
+    pub ended: u64,
+    /// How long requests became due for, first half included, in seconds.
+    pub sending_s: f64,
+    /// How long requests took from sending, in the median.
+    pub e2e_p50_s: f64,
+}
+
+impl Flow {
+    /// The least requests that tell anything.
+    const DUE_MIN: u64 = 10;
+
+    /// Whether fewer than three of four went.
+    const fn is_stuck(&self) -> bool {
+        self.due >= Self::DUE_MIN && 4 * self.ended < 3 * self.due
+    }
+
+    /// Whether too little of the run was left for those that came to end.
+    fn is_brief(&self) -> bool {
+        self.e2e_p50_s > self.sending_s / 2.0
+    }
 }
 
 /// The share of a cache or of the CPUs from which they count as full.
 const FULL: f64 = 0.9;
 /// The share of moments at which something must be so, lest a brief rush make a verdict.
 const OFTEN: f64 = 0.25;
+/// The CPUs that programs beside servers and tester must take to be mentioned.
+const OTHERS_MIN: f64 = 0.1;
+/// The share of the CPUs that others must take to be a disturbance.
+const DISTURBANCE_MIN: f64 = 0.25;
+/// The share that servers and tester must take to want more.
+const WANTED_MIN: f64 = 0.25;
+/// The share of good requests below which a target did not keep up, whatever its queues say.
+const GOOD_SHARE_MIN: f64 = 0.9;
 
 /// Everything that limits, the most telling first; never empty. What is found first is the verdict: a full cache or a
 /// full machine is a cause, a full batch may be their effect, and a queue is the effect of anything.
@@ -71,7 +111,7 @@ pub fn judge(read: &TargetMetrics, seen: &Seen) -> Vec<Finding> {
     let rules = [kv_blocks, cpu, batch_budget, network, queue];
     let mut found: Vec<Finding> = rules.iter().filter_map(|rule| rule(read, seen)).collect();
     if found.is_empty() {
-        found.push(nothing(read));
+        found.push(nothing(read, seen));
     }
     found
 }
@@ -108,18 +148,49 @@ fn kv_blocks(read: &TargetMetrics, _: &Seen) -> Option<Finding> {
     )
 }
 
+/// Who takes the CPUs of the machine that target and tester share.
+#[derive(Clone, Copy, Debug)]
+struct Cpus {
+    cores: f64,
+    servers: Option<f64>,
+    tester: f64,
+    others: f64,
+}
+
+impl Cpus {
+    fn of(read: &TargetMetrics) -> Option<Self> {
+        let cores = f64::from(read.cores?);
+        let servers = upper_quartile(&read.rate(names::CPU));
+        let tester = upper_quartile(&rates(&read.of_tester(names::CPU))).unwrap_or(0.0);
+        let machine = upper_quartile(&rates(&read.of_tester(names::MACHINE_CPU))).unwrap_or(0.0);
+        let others = (machine - tester - servers.unwrap_or(0.0)).max(0.0);
+        Some(Self { cores, servers, tester, others })
+    }
+}
+
+/// What a reader must know of a machine that other programs use, too.
+pub(crate) fn disturbance(read: &TargetMetrics) -> Option<String> {
+    let Cpus { cores, others, .. } = Cpus::of(read).filter(|cpus| cpus.servers.is_some())?;
+    (others >= DISTURBANCE_MIN * cores).then(|| {
+        format!("other programs took {others:.2} of the machine's {cores:.0} CPUs meanwhile: measure again when it is quiet")
+    })
+}
+
 fn cpu(read: &TargetMetrics, _: &Seen) -> Option<Finding> {
-    let cores = f64::from(read.cores?);
-    let servers = upper_quartile(&read.rate(names::CPU));
-    let tester = upper_quartile(&rates(&read.of_tester(names::CPU))).unwrap_or(0.0);
-    let of_servers =
-        servers.map_or_else(String::new, |servers| format!("the servers took {servers:.2} and "));
-    let taken = servers.unwrap_or(0.0) + tester;
-    (taken >= FULL * cores).then_some(())?;
-    finding(
-        Limit::Cpu,
-        format!("{of_servers}the tester took {tester:.2} of the machine's {cores:.0} CPUs, which they share"),
-    )
+    let Cpus { cores, servers, tester, others } = Cpus::of(read)?;
+    let own = servers.unwrap_or(0.0) + tester;
+    // Others keep servers from nothing that hardly want a CPU.
+    let counted = if own >= WANTED_MIN * cores { own + others } else { own };
+    (counted >= FULL * cores).then_some(())?;
+    let mut takers: Vec<String> =
+        servers.map(|servers| format!("the servers took {servers:.2}")).into_iter().collect();
+    takers.push(format!("the tester took {tester:.2}"));
+    if others >= OTHERS_MIN {
+        takers.push(format!("other programs took {others:.2}"));
+    }
+    let last = takers.pop().unwrap_or_default();
+    let first = if takers.is_empty() { String::new() } else { format!("{} and ", takers.join(", ")) };
+    finding(Limit::Cpu, format!("{first}{last} of the machine's {cores:.0} CPUs, which they share"))
 }
 
 fn batch_budget(read: &TargetMetrics, _: &Seen) -> Option<Finding> {
@@ -172,7 +243,23 @@ fn network(read: &TargetMetrics, seen: &Seen) -> Option<Finding> {
     )
 }
 
-fn queue(read: &TargetMetrics, _: &Seen) -> Option<Finding> {
+fn queue(read: &TargetMetrics, seen: &Seen) -> Option<Finding> {
+    queue_told(read).or_else(|| queue_seen(seen))
+}
+
+/// A queue that the target does not tell of: requests come and do not go.
+fn queue_seen(seen: &Seen) -> Option<Finding> {
+    let flow = seen.flow.filter(|flow| flow.is_stuck() && !flow.is_brief())?;
+    finding(
+        Limit::Queue,
+        format!(
+            "in the second half of the run {} requests came and {} ended: more comes than is served",
+            flow.due, flow.ended
+        ),
+    )
+}
+
+fn queue_told(read: &TargetMetrics) -> Option<Finding> {
     let grown = |name: &str| {
         let depth = read.sum(name);
         let quarter = depth.len().div_ceil(4);
@@ -192,27 +279,48 @@ fn queue(read: &TargetMetrics, _: &Seen) -> Option<Finding> {
     )
 }
 
-fn nothing(read: &TargetMetrics) -> Finding {
+fn nothing(read: &TargetMetrics, seen: &Seen) -> Finding {
     let running = largest(&read.sum(names::RUNNING));
-    let waiting = largest(&read.sum(names::WAITING)).or_else(|| largest(&read.sum(names::GATEWAY_QUEUE)));
-    let unknown = |evidence: &str| Finding { limit: Limit::Unknown, evidence: evidence.to_owned() };
-    match (running, waiting) {
-        (None, None) => {
-            unknown("the target's /metrics could not be read, or has no series that is known here")
+    let in_workers = largest(&read.sum(names::WAITING));
+    let in_gateway = largest(&read.sum(names::GATEWAY_QUEUE));
+    let unknown = |evidence: String| Finding { limit: Limit::Unknown, evidence };
+    // Whoever reads a gateway alone does not see its workers.
+    let unread = match (in_workers, in_gateway) {
+        (None, Some(_)) => {
+            "; the workers' own queues were not read (--scrape http://HOST:PORT reads one more server)"
         }
-        (_, None) => unknown("the target does not say how many requests wait"),
-        (running, Some(waiting)) => {
-            let running =
-                running.map_or_else(String::new, |most| format!("up to {most:.0} requests ran and "));
-            let waited = if waiting > 0.0 {
-                format!("at most {waiting:.0} waited, and not for long")
-            } else {
-                "none waited".into()
-            };
-            let evidence = format!("{running}{waited}: the target kept up");
-            Finding { limit: Limit::None, evidence }
-        }
+        _ => "",
+    };
+    if let Some(flow) = seen.flow.filter(|flow| flow.is_stuck() && flow.is_brief()) {
+        return unknown(format!(
+            "requests took {:.1} s in the median and were sent for {:.1} s: too brief a run to tell whether the target \
+             keeps up{unread}",
+            flow.e2e_p50_s, flow.sending_s
+        ));
     }
+    if let Some(share) = seen.good_share.filter(|share| *share < GOOD_SHARE_MIN) {
+        return unknown(format!(
+            "only {:.1}% of requests met their targets, and nothing that was read tells why{unread}",
+            100.0 * share
+        ));
+    }
+    let waiting = match (running, in_workers.or(in_gateway)) {
+        (None, None) => {
+            return unknown(
+                "the target's /metrics could not be read, or has no series that is known here".into(),
+            );
+        }
+        (_, None) => return unknown("the target does not say how many requests wait".into()),
+        (_, Some(waiting)) => waiting,
+    };
+    let running = running.map_or_else(String::new, |most| format!("up to {most:.0} requests ran and "));
+    let where_ = if unread.is_empty() { "" } else { " in the gateway" };
+    let waited = if waiting > 0.0 {
+        format!("at most {waiting:.0} waited{where_}, and not for long")
+    } else {
+        format!("none waited{where_}")
+    };
+    Finding { limit: Limit::None, evidence: format!("{running}{waited}: the target kept up{unread}") }
 }
 
 /// The mean tokens of a step, between moments in which there were steps.

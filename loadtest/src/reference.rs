@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use crate::error::Error;
 use crate::record::{CacheStatus, Failure, FailureKind, RequestRecord};
+use crate::report::REPORT_FILE;
 
 /// How many prompts are followed; more would make a long run's memory grow.
 const PROMPTS_MAX: usize = 100_000;
@@ -17,8 +18,19 @@ const PROMPTS_MAX: usize = 100_000;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reference {
     /// By request and turn.
-    hashes: HashMap<(u64, u32), u64>,
+    answers: HashMap<(u64, u32), Answer>,
 }
+
+/// An answer of an earlier run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Answer {
+    hash: u64,
+    /// What was asked; unknown in records of older versions.
+    prompt_hash: Option<u64>,
+}
+
+/// The file of a run's records within its folder.
+const RECORDS: &str = "records.jsonl";
 
 /// What is read of a line of `records.jsonl`.
 #[derive(Deserialize)]
@@ -30,41 +42,71 @@ struct Line {
     warmup: bool,
     #[serde(default)]
     answer_hash: Option<u64>,
+    #[serde(default)]
+    prompt_hash: Option<u64>,
+}
+
+/// The seed of an earlier run, given by its folder or its records, if its report lies there.
+pub(crate) fn seed_of(path: &Path) -> Option<u64> {
+    let dir = if path.is_dir() { path } else { path.parent()? };
+    let report: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(dir.join(REPORT_FILE)).ok()?).ok()?;
+    report.pointer("/scenario/seed")?.as_u64()
 }
 
 impl Reference {
-    /// Reads the `records.jsonl` of an earlier run. Warm-up requests, and those without an answer, are no reference.
+    /// Reads the `records.jsonl` of an earlier run, given by its folder or the file. Warm-up requests, and those without an answer, are no reference.
     ///
     /// # Errors
     /// When the file cannot be read, a line is no record, or no record has a hash.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let failed = |source| Error::File { path: path.to_owned(), source };
-        Self::from_lines(path, BufReader::new(std::fs::File::open(path).map_err(failed)?))
+        let path = if path.is_dir() { path.join(RECORDS) } else { path.to_owned() };
+        let failed = |source| Error::File { path: path.clone(), source };
+        Self::from_lines(&path, BufReader::new(std::fs::File::open(&path).map_err(failed)?))
     }
 
     fn from_lines(path: &Path, lines: impl BufRead) -> Result<Self, Error> {
-        let mut hashes = HashMap::new();
+        let mut answers = HashMap::new();
         for (at, line) in lines.lines().enumerate() {
             let line = line.map_err(|source| Error::File { path: path.to_owned(), source })?;
             let record: Line = serde_json::from_str(&line).map_err(|error| {
                 Error::Config(format!("{}: line {}: {error}; a record was expected", path.display(), at + 1))
             })?;
             if let (false, Some(hash)) = (record.warmup, record.answer_hash) {
-                hashes.insert((record.index, record.turn), hash);
+                let answer = Answer { hash, prompt_hash: record.prompt_hash };
+                answers.insert((record.index, record.turn), answer);
             }
         }
-        if hashes.is_empty() {
+        if answers.is_empty() {
             return Err(Error::Config(format!(
-                "{} has no answer hashes; run the reference with `hash = true` in [answers]",
+                "{} has no answer hashes; run the reference with --hash-answers, or `hash = true` in [answers]",
                 path.display()
             )));
         }
-        Ok(Self { hashes })
+        Ok(Self { answers })
     }
 
     /// The hash that a turn of request `index` had.
     pub fn expected(&self, index: u64, turn: u32) -> Option<u64> {
-        self.hashes.get(&(index, turn)).copied()
+        self.answers.get(&(index, turn)).map(|answer| answer.hash)
+    }
+
+    /// What is wrong with an answer; none where the reference has none, or the same.
+    fn against(&self, record: &RequestRecord, hash: u64) -> Option<String> {
+        let answer = self.answers.get(&(record.index, record.turn))?;
+        if let (Some(then), Some(now)) = (answer.prompt_hash, record.prompt_hash)
+            && then != now
+        {
+            // The later turns of a conversation carry its earlier answers.
+            return Some(if record.turn == 0 {
+                "the reference run asked something else: run both with the same --seed and the same scenario"
+                    .into()
+            } else {
+                "an earlier answer of this conversation was not the reference run's".into()
+            });
+        }
+        (answer.hash != hash)
+            .then(|| format!("the reference run's answer was another ({:016x})", answer.hash))
     }
 }
 
@@ -86,12 +128,8 @@ impl Judge {
     /// gave two answers to one prompt: with greedy sampling there is one. The first 100,000 prompts are followed.
     pub fn judge(&mut self, record: &mut RequestRecord) {
         let (Some(hash), None, false) = (record.answer_hash, &record.failure, record.warmup) else { return };
-        let referred =
-            self.reference.as_ref().and_then(|answers| answers.expected(record.index, record.turn));
-        let example = match referred.filter(|expected| *expected != hash) {
-            Some(expected) => Some(format!("the reference run's answer was another ({expected:016x})")),
-            None => self.against_itself(record, hash),
-        };
+        let referred = self.reference.as_ref().and_then(|reference| reference.against(record, hash));
+        let example = referred.or_else(|| self.against_itself(record, hash));
         if let Some(example) = example {
             let example = format!("request {} ({hash:016x}): {example}", record.index);
             record.failure = Some(Failure::new(FailureKind::Mismatch, example));
@@ -161,6 +199,26 @@ mod tests {
             "{told}"
         );
         assert_eq!(judged(&mut judge, RequestRecord { warmup: true, ..answered(0, 2) }), None);
+    }
+
+    #[test]
+    fn a_reference_that_asked_something_else_says_so() {
+        let reference = read("{\"index\":0,\"answer_hash\":1,\"prompt_hash\":8}\n").expect("records");
+        let mut judge = Judge::new(Some(reference));
+        let asked = |prompt| RequestRecord { prompt_hash: Some(prompt), ..answered(0, 1) };
+        assert_eq!(judged(&mut judge, asked(8)), None);
+        assert!(judged(&mut judge, asked(9)).expect("another prompt").contains("the same --seed"));
+    }
+
+    #[test]
+    fn a_reference_is_found_by_its_folder_and_lends_its_seed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join(RECORDS), "{\"index\":0,\"answer_hash\":1}\n").expect("written");
+        assert_eq!(seed_of(folder.path()), None);
+        std::fs::write(folder.path().join(REPORT_FILE), "{\"scenario\":{\"seed\":9}}").expect("written");
+        assert_eq!(seed_of(folder.path()), Some(9));
+        assert_eq!(seed_of(&folder.path().join(RECORDS)), Some(9));
+        assert_eq!(Reference::read(folder.path()).expect("read").expected(0, 0), Some(1));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 mod check;
+mod differences;
 mod read;
 mod schema;
 #[cfg(test)]

@@ -125,13 +125,30 @@ impl TargetMetrics {
     /// added up, so that one that starts anew does not disturb the others'.
     pub fn rate(&self, name: &str) -> Vec<(f64, f64)> {
         let mut sums: BTreeMap<u64, f64> = BTreeMap::new();
-        for source in self.sources.iter().filter(|source| source.address != TESTER) {
+        for source in self.counted_once(name) {
             for (at_s, rate) in rates(&self.of(source, name)) {
                 // Times are positive, so their bits are in their order.
                 *sums.entry(at_s.to_bits()).or_default() += rate;
             }
         }
         sums.into_iter().map(|(at_bits, rate)| (f64::from_bits(at_bits), rate)).collect()
+    }
+
+    /// The servers whose series `name` counts. Servers of one process, as those of `tenk up` are, all tell that process'
+    /// CPU time: they have started at one moment.
+    fn counted_once(&self, name: &str) -> impl Iterator<Item = &Source> {
+        let started = |source: &Source| {
+            let at_s = source.series.get(names::STARTED)?.iter().flatten().next()?;
+            Some((host(&source.address), at_s.to_bits()))
+        };
+        let mut seen = Vec::new();
+        let of_process = name == names::CPU;
+        self.sources.iter().filter(|source| source.address != TESTER).filter(move |source| {
+            let Some(process) = started(source).filter(|_| of_process) else { return true };
+            let is_new = !seen.contains(&process);
+            seen.push(process);
+            is_new
+        })
     }
 
     fn of(&self, source: &Source, name: &str) -> Vec<(f64, f64)> {
@@ -192,8 +209,11 @@ impl Scraper {
     pub(crate) fn start(target: &str, others: &[String], clock: Clock) -> Self {
         let stop = CancellationToken::new();
         let mut addresses = vec![target.to_owned()];
-        addresses.extend(others.iter().map(|address| address.trim_end_matches('/').to_owned()));
-        addresses.dedup();
+        for other in others.iter().map(|address| address.trim_end_matches('/')) {
+            if !addresses.iter().any(|address| address == other) {
+                addresses.push(other.to_owned());
+            }
+        }
         addresses.truncate(SOURCES_MAX);
         let task = tokio::spawn(scrape(addresses, clock, stop.clone()));
         Self { stop, task }
@@ -220,7 +240,7 @@ async fn scrape(mut addresses: Vec<String>, clock: Clock, stop: CancellationToke
         }
         let at_s = clock.now_us() as f64 / 1e6;
         let Some(mut pages) = stop.run_until_cancelled(reader.read()).await else { return read };
-        pages.push(tester::read().ok_or_else(|| "only Linux tells".to_owned()));
+        pages.push(tester::read(cores).ok_or_else(|| "only Linux tells".to_owned()));
         read.push(at_s, pages);
         if read.thin_out() {
             every *= 2;
@@ -234,9 +254,12 @@ fn cores() -> Option<u32> {
     std::thread::available_parallelism().ok().and_then(|cores| u32::try_from(cores.get()).ok())
 }
 
+fn host(address: &str) -> Option<String> {
+    address.parse::<Uri>().ok().and_then(|uri| uri.host().map(str::to_owned))
+}
+
 fn is_loopback(address: &str) -> bool {
-    let host = address.parse::<Uri>().ok().and_then(|uri| uri.host().map(str::to_owned));
-    host.is_some_and(|host| {
+    host(address).is_some_and(|host| {
         host == "localhost"
             || host == "[::1]"
             || host.parse::<std::net::Ipv4Addr>().is_ok_and(|host| host.is_loopback())

@@ -7,36 +7,59 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::assertion::rounded;
 use crate::compare::Sample;
 use crate::error::Error;
-use crate::figures::{Figures, HEADLINES, Runner};
+use crate::figures::{Figures, HEADLINES, Runner, run_label};
 use crate::scenario::Scenario;
 use crate::search::figures_of;
 
 /// The version of `sweep.json`.
 const SCHEMA: u32 = 1;
 
-/// Short names of the fields that are swept most.
-const SHORT: [(&str, &str); 7] = [
+/// Short names of settings: those of the flags that set them.
+pub(crate) const SHORT: [(&str, &str); 26] = [
+    ("target", "target"),
+    ("model", "model"),
+    ("seed", "seed"),
     ("rate", "arrivals.rate"),
     ("cv", "arrivals.cv"),
     ("users", "arrivals.users"),
+    ("think-time-s", "arrivals.think_time_s"),
+    ("requests", "requests"),
+    ("duration-s", "duration_s"),
+    ("warmup", "warmup"),
     ("prompt-tokens", "prompts.tokens"),
     ("shared-prefix-tokens", "prompts.shared_prefix_tokens"),
+    ("shared-prefixes", "prompts.shared_prefixes"),
+    ("repeat-prompts", "prompts.repeats.prompts"),
+    ("repeat-exponent", "prompts.repeats.exponent"),
     ("max-tokens", "answers.max_tokens"),
+    ("ignore-eos", "answers.ignore_eos"),
+    ("temperature", "answers.temperature"),
     ("streamed", "answers.streamed"),
+    ("target-ttft-ms", "targets.ttft_ms"),
+    ("target-tpot-ms", "targets.tpot_ms"),
+    ("target-e2e-ms", "targets.end_to_end_ms"),
+    ("usd-per-hour", "usd_per_hour"),
+    ("connections-max", "client.connections_max"),
+    ("connect-timeout-s", "client.connect_timeout_s"),
+    ("request-timeout-s", "client.request_timeout_s"),
 ];
 
-/// The scenario with one field changed. `field` is a short name, or the field's path in a scenario file such as
+/// The path of a setting that is given by its path, or by the name of a flag with or without its dashes.
+pub(crate) fn setting(name: &str) -> String {
+    let name = name.trim().trim_start_matches("--").replace('_', "-");
+    let short = SHORT.iter().find(|(short, _)| *short == name).map(|(_, path)| (*path).to_owned());
+    short.unwrap_or_else(|| name.replace('-', "_"))
+}
+
+/// The scenario with one setting changed. `field` is a short name, or the path in a scenario file such as
 /// `client.connections_max`; `value` is written as in JSON, or as a bare word.
 ///
 /// # Errors
 /// When the scenario has no such field, or the field no such value.
 pub fn with_field(scenario: &Scenario, field: &str, value: &str) -> Result<Scenario, Error> {
-    let field = field.replace('_', "-");
-    let short = SHORT.iter().find(|(short, _)| *short == field).map(|(_, path)| (*path).to_owned());
-    let path = short.unwrap_or_else(|| field.replace('-', "_"));
+    let path = setting(field);
     let refuse =
         |problem: String| Error::Config(format!("the scenario's `{path}` cannot be {value}: {problem}"));
     let value = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
@@ -48,12 +71,23 @@ pub fn with_field(scenario: &Scenario, field: &str, value: &str) -> Result<Scena
             fields.ok_or_else(|| refuse(format!("`{key}` is below something that has no fields")))?;
         if !fields.contains_key(key) {
             let known: Vec<&str> = fields.keys().map(String::as_str).collect();
-            return Err(refuse(format!("there is no `{key}`; here are {}", known.join(", "))));
+            let short = SHORT.map(|(short, _)| short);
+            let of_flags = || nearest(key, &short).filter(|_| !path.contains('.'));
+            let nearest = nearest(key, &known).or_else(of_flags);
+            let hint = nearest.map_or_else(String::new, |name| format!(", did you mean `{name}`?"));
+            return Err(refuse(format!("there is no `{key}`{hint}; here are {}", known.join(", "))));
         }
         place = &mut fields[key];
     }
     *place = value;
     serde_json::from_value(document).map_err(|error| refuse(error.to_string()))
+}
+
+fn nearest<'a>(key: &str, names: &[&'a str]) -> Option<&'a str> {
+    const ALIKE_MIN: f64 = 0.85;
+    let scored = names.iter().map(|name| (strsim::jaro_winkler(key, name), *name));
+    let best = scored.max_by(|left, right| left.0.total_cmp(&right.0));
+    best.filter(|(score, _)| *score >= ALIKE_MIN).map(|(_, name)| name)
 }
 
 /// A sweep, ready to start.
@@ -93,6 +127,8 @@ pub struct SweepReport {
     pub field: String,
     /// In the order of runs.
     pub points: Vec<Point>,
+    /// How many runs there were, whatever came of them.
+    pub runs: u32,
     /// Why it ended early; null where it did not.
     pub stopped: Option<String>,
 }
@@ -116,22 +152,22 @@ impl Sweep {
             scenario: self.scenario.clone(),
             field: self.field.clone(),
             points: Vec::new(),
+            runs: 0,
             stopped: None,
         };
-        let mut number = 0;
         'values: for (scenario, value) in scenarios?.into_iter().zip(&self.values) {
             let (mut runs, mut invalid) = (Vec::new(), 0);
             for _ in 0..self.repeats.max(1) {
-                let seed = self.scenario.seed.wrapping_add(number);
+                let seed = self.scenario.seed.wrapping_add(u64::from(report.runs));
                 let run = Scenario { seed, ..scenario.clone() };
-                match runner.run(run, &format!("run-{number:03}"), stop).await {
+                match runner.run(run, &run_label(report.runs as usize), stop).await {
                     Ok(run) if run.interrupted() => report.stopped = Some("it was interrupted".to_owned()),
                     Ok(run) if run.valid() => runs.push(figures_of(&run)),
                     Ok(_) => invalid += 1,
-                    Err(error) if number == 0 => return Err(error),
+                    Err(error) if report.runs == 0 => return Err(error),
                     Err(error) => report.stopped = Some(error.to_string()),
                 }
-                number += 1;
+                report.runs += 1;
                 if report.stopped.is_some() {
                     break 'values;
                 }
@@ -157,21 +193,42 @@ fn means(runs: &[BTreeMap<String, f64>]) -> BTreeMap<String, Sample> {
     values.into_iter().filter_map(|(name, values)| Some((name.clone(), Sample::of(&values)?))).collect()
 }
 
+/// The most values beside each other: more would not fit a terminal.
+const COLUMNS_MAX: usize = 6;
+
 impl fmt::Display for SweepReport {
-    /// A line a value, with the headline figures that any point has.
+    /// A column a value, with the headline figures that any point has.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let has = |name: &&str| self.points.iter().any(|point| point.figures.contains_key(*name));
-        let columns: Vec<&str> = HEADLINES.into_iter().filter(has).collect();
-        write!(f, "{:>20}{:>6}{:>9}", self.field, "runs", "invalid")?;
-        columns.iter().try_for_each(|name| write!(f, "{name:>21}"))?;
-        writeln!(f)?;
-        for point in &self.points {
-            write!(f, "{:>20}{:>6}{:>9}", point.value, point.runs, point.invalid)?;
-            for name in &columns {
-                let shown = point.figures.get(*name).map_or("-".to_owned(), |sample| rounded(sample.mean));
-                write!(f, "{shown:>21}")?;
+        let figures: Vec<&str> = HEADLINES.into_iter().filter(has).collect();
+        let head =
+            figures.iter().chain([&self.field.as_str()]).map(|name| name.chars().count()).max().unwrap_or(0);
+        for (at, points) in self.points.chunks(COLUMNS_MAX).enumerate() {
+            if at > 0 {
+                writeln!(f)?;
             }
-            writeln!(f)?;
+            let row = |f: &mut fmt::Formatter<'_>, name: &str, cell: &dyn Fn(&Point) -> String| {
+                write!(f, "{name:<head$}")?;
+                points.iter().try_for_each(|point| {
+                    let cells = [cell(point), point.value.clone()].map(|cell| cell.chars().count());
+                    let width = cells.into_iter().max().unwrap_or(0).max(18);
+                    write!(f, "  {:>width$}", cell(point))
+                })?;
+                writeln!(f)
+            };
+            row(f, &self.field, &|point| point.value.clone())?;
+            if points.iter().any(|point| point.runs != 1) {
+                row(f, "runs", &|point| point.runs.to_string())?;
+            }
+            if points.iter().any(|point| point.invalid > 0) {
+                row(f, "invalid", &|point| point.invalid.to_string())?;
+            }
+            for name in &figures {
+                row(f, name, &|point| point.figures.get(*name).map_or("-".to_owned(), ToString::to_string))?;
+            }
+        }
+        if self.points.iter().any(|point| point.runs > 1) {
+            writeln!(f, "\n  ± is a 95% interval of the mean over a value's runs, from Student's t")?;
         }
         match &self.stopped {
             Some(reason) => writeln!(f, "\nUNFINISHED: {reason}"),
@@ -230,7 +287,13 @@ mod tests {
         assert_eq!(points, [("1", 2, 0), ("4", 0, 2), ("2", 2, 0)]);
         assert!((report.points[0].figures["output_tokens_per_s"].mean - 2.5).abs() < 1e-9);
         assert_eq!(target.seeds, [0, 1, 2, 3, 4, 5]);
-        assert!(report.to_string().contains("output_tokens_per_s"), "{report}");
+        let table = report.to_string();
+        let expected = "users                                 1                   4                   2\n\
+                        runs                                  2                   0                   2\n\
+                        invalid                               0                   2                   0\n\
+                        output_tokens_per_s         2.5 ± 6.353                   -         4.5 ± 6.353\n";
+        assert!(table.starts_with(expected), "{table}");
+        assert_eq!(report.runs, 6);
     }
 
     #[tokio::test]

@@ -314,6 +314,21 @@ async fn a_server_that_is_not_there_is_said_before_the_run() {
 }
 
 #[tokio::test]
+async fn a_run_can_be_interrupted_while_a_silent_server_is_asked_for_its_model() {
+    // The system takes connections for it, and nobody reads them.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let target = format!("http://{}", listener.local_addr().expect("an address"));
+    let stop = CancellationToken::new();
+    let running = load_test(Scenario { target, requests: Some(1), ..Scenario::default() }).run(stop.clone());
+    let running = tokio::spawn(running);
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    assert!(!running.is_finished());
+    stop.cancel();
+    let error = running.await.expect("no panic").expect_err("nothing was measured");
+    assert!(matches!(error, Error::Interrupted), "{error}");
+}
+
+#[tokio::test]
 async fn a_server_that_goes_away_is_counted_as_no_connection() {
     let server = Server::start(vec![whole_stream()]).await;
     let scenario = Scenario {

@@ -53,6 +53,9 @@ pub(crate) enum Command {
     /// Show and check the configuration
     #[command(subcommand, after_help = "Example:\n  tenk config show")]
     Config(ConfigCommand),
+    /// Measure how well a model predicts
+    #[command(subcommand, after_help = "Example:\n  tenk eval perplexity --text README.md --types q8_0,q4_0")]
+    Eval(EvalCommand),
     /// Load a server and report what it did
     #[command(
         subcommand,
@@ -107,6 +110,62 @@ pub(crate) struct ComputeArgs {
     /// Threads that compute; one for each core unless given
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub(crate) threads: Option<u16>,
+    /// Where to compute; `auto` is a GPU if one answers and this build has CUDA, else the CPU [default: auto]
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) device: Option<Device>,
+}
+
+/// `tenk eval`
+#[derive(Debug, Subcommand)]
+pub(crate) enum EvalCommand {
+    /// Among how many equally likely tokens the model would have to guess each token of a text: computed in 32 bits and
+    /// in 8, and from each of several types of file, side by side
+    Perplexity(PerplexityArgs),
+}
+
+/// `tenk eval perplexity`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct PerplexityArgs {
+    /// The text, better one that the model was not trained on
+    #[arg(long, value_name = "FILE")]
+    pub(crate) text: PathBuf,
+    /// A name of `tenk model list`, a path, or hf:OWNER/REPO [default: as configured]
+    #[arg(long)]
+    pub(crate) model: Option<String>,
+    /// Types that the model's file is quantized to besides, such as q8_0,q4_0
+    #[arg(long, value_name = "TYPE", value_delimiter = ',')]
+    pub(crate) types: Vec<String>,
+    /// Tokens of a window; the first half is context, the second half is scored
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    pub(crate) window: usize,
+    /// The most tokens of the text
+    #[arg(long, value_name = "N", default_value_t = 16_384)]
+    pub(crate) tokens_max: usize,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) compute: ComputeArgs,
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+}
+
+/// What a machine computes with.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Device {
+    Auto,
+    Cpu,
+    Cuda,
+}
+
+impl From<Device> for engine::DeviceKind {
+    fn from(device: Device) -> Self {
+        match device {
+            Device::Auto => Self::Auto,
+            Device::Cpu => Self::Cpu,
+            Device::Cuda => Self::Cuda,
+        }
+    }
 }
 
 /// What computes answers.

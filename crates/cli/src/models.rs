@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, anyhow};
-use engine::{LoadOptions, LoadedModel};
+use anyhow::{Result, anyhow};
+use engine::{EngineError, LoadOptions, LoadedModel};
 use model_store::{Error, ModelRef, Progress, PullOptions, ResolvedModel, Silent, TerminalProgress};
 
 use crate::config::{Config, nearest};
@@ -69,9 +69,15 @@ pub(crate) fn load(
     voice.say(&format!("loading {served_name} ({})", megabytes(model.size_bytes)));
     let version = model.version()?;
     let options = LoadOptions { name: served_name.to_owned(), version, config: config.engine.clone() };
-    let loaded = LoadedModel::load(&model.path, options)
-        .with_context(|| format!("`{served_name}` cannot be served, choose another with --model"))?
-        .with_clock(unix_s);
+    let loaded = LoadedModel::load(&model.path, options).map_err(|error| match error {
+        // No other model would do better.
+        EngineError::Device(_) => error.into(),
+        error => {
+            let advice = format!("`{served_name}` cannot be served, choose another with --model");
+            anyhow::Error::from(error).context(advice)
+        }
+    })?;
+    let loaded = loaded.with_clock(unix_s);
     voice.say(&format!(
         "loaded {served_name} version {} in {:.1} s, context {} tokens",
         loaded.version(),

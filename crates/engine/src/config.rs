@@ -4,6 +4,7 @@ use candle_core::Device;
 use serde::{Deserialize, Serialize};
 
 use crate::EngineError;
+use crate::model::WeightDtype;
 use crate::ops::KvDtype;
 
 /// The engine's share of memory and the device it runs on.
@@ -12,6 +13,8 @@ use crate::ops::KvDtype;
 pub struct Config {
     /// Where to compute.
     pub device: DeviceKind,
+    /// How the weights are kept in memory.
+    pub weight_dtype: WeightKind,
     /// Tokens whose keys and values fit in the cache, over all requests.
     pub kv_cache_tokens: usize,
     /// How they are kept.
@@ -33,10 +36,38 @@ pub enum DeviceKind {
     Cuda,
 }
 
+/// How weights are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WeightKind {
+    /// 8 bits on the CPU, 32 elsewhere.
+    #[default]
+    Auto,
+    /// 8 bits in groups of 32, whatever the file holds; the CPU only.
+    Int8,
+    /// 32 bits: slower, larger, and exact.
+    F32,
+}
+
+impl WeightKind {
+    /// What that is on a device.
+    pub fn on(self, device: &Device) -> Result<WeightDtype, EngineError> {
+        match (self, device.is_cpu()) {
+            (Self::Auto | Self::Int8, true) => Ok(WeightDtype::Int8),
+            (Self::Auto | Self::F32, _) => Ok(WeightDtype::F32),
+            (Self::Int8, false) => Err(EngineError::Config(
+                "`engine.weight_dtype` is \"int8\", which only the CPU computes with; set it to \"auto\""
+                    .into(),
+            )),
+        }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
             device: DeviceKind::Auto,
+            weight_dtype: WeightKind::Auto,
             kv_cache_tokens: 16_384,
             kv_dtype: KvDtype::F16,
             max_model_len: None,
@@ -74,23 +105,35 @@ impl DeviceKind {
     pub fn open(self) -> Result<Device, EngineError> {
         match self {
             Self::Cpu => Ok(Device::Cpu),
-            Self::Auto => Ok(Device::cuda_if_available(0)?),
-            Self::Cuda => Device::new_cuda(0).map_err(|error| {
-                // candle adds a backtrace on further lines where the environment asks for one.
-                let reason = error.to_string();
-                let reason = reason.lines().next().unwrap_or_default();
+            Self::Auto if !cfg!(feature = "cuda") => Ok(Device::Cpu),
+            Self::Auto => Ok(open_cuda().unwrap_or_else(|reason| {
+                tracing::warn!(reason, "no CUDA device can be used, so the CPU computes");
+                Device::Cpu
+            })),
+            Self::Cuda => open_cuda().map_err(|reason| {
                 let remedy = if cfg!(feature = "cuda") {
                     "check the driver with `nvidia-smi`"
                 } else {
                     "this build has no CUDA, so build with `--features cuda`"
                 };
-                EngineError::Config(format!(
+                EngineError::Device(format!(
                     "`engine.device` is \"cuda\", but no CUDA device can be used ({reason}); {remedy}, or set it to \
                      \"cpu\" or \"auto\""
                 ))
             }),
         }
     }
+}
+
+/// The first CUDA device, or why there is none.
+///
+/// It has one stream for all threads, since weights are loaded on one thread and read on those of engines. candle's
+/// default is a stream for each, and nothing would order what one of them writes before what another reads.
+fn open_cuda() -> Result<Device, String> {
+    Device::new_cuda_with_stream(0).map_err(|error| {
+        // candle adds a backtrace on further lines where the environment asks for one.
+        error.to_string().lines().next().unwrap_or_default().to_owned()
+    })
 }
 
 #[cfg(test)]
@@ -104,7 +147,13 @@ mod tests {
         assert_eq!(config, serde_json::from_str("{}").expect("every field has a default"));
         assert_eq!(
             serde_json::to_value(&config).expect("serializes"),
-            serde_json::json!({ "device": "auto", "kv_cache_tokens": 16_384, "kv_dtype": "f16", "max_model_len": null })
+            serde_json::json!({
+                "device": "auto",
+                "weight_dtype": "auto",
+                "kv_cache_tokens": 16_384,
+                "kv_dtype": "f16",
+                "max_model_len": null,
+            })
         );
     }
 
@@ -139,6 +188,11 @@ mod tests {
             assert!(error.contains(part), "{error}");
         }
         assert!(!error.contains('\n'), "one line: {error}");
-        assert!(DeviceKind::Auto.open().expect("falls back").is_cpu());
+    }
+
+    #[test]
+    fn without_a_choice_there_is_always_a_device_and_without_cuda_it_is_the_cpu() {
+        let device = DeviceKind::Auto.open().expect("falls back");
+        assert!(device.is_cpu() || cfg!(feature = "cuda"));
     }
 }

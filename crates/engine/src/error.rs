@@ -20,6 +20,9 @@ pub enum EngineError {
     /// Bounds that cannot work together.
     #[error("{0}")]
     Config(String),
+    /// A device that was asked for and cannot be used.
+    #[error("{0}")]
+    Device(String),
     /// A tensor operation failed.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),

@@ -35,7 +35,7 @@ pub struct Inspection {
     pub context_len: usize,
     /// Bytes of the file or folder.
     pub file_bytes: u64,
-    /// Bytes of the weights in memory, which are f32.
+    /// Bytes of the weights in a CPU's memory, as 8-bit integers with a scale of 16 bits for every 32.
     pub weights_bytes: usize,
     /// Bytes of keys and values for 1,000 tokens in f16.
     pub kv_bytes_per_1000_tokens: usize,
@@ -70,7 +70,7 @@ pub fn inspect(path: &Path) -> Result<Inspection, EngineError> {
         vocab_size: config.vocab_size,
         context_len: config.context_len,
         file_bytes: bytes_of(path)?,
-        weights_bytes: parameters * size_of::<f32>(),
+        weights_bytes: parameters + parameters / 32 * 2,
         kv_bytes_per_1000_tokens: 1000 * config.kv_bytes_per_token(KvDtype::F16.bytes()),
         chat_template: chat_template.source().map(str::to_owned),
     })

@@ -2,7 +2,7 @@
 //!
 //! The loop is `schedule → forward → sample → commit`, once a step ([`Engine`]). What to run comes from the
 //! `scheduler` crate as a plan; how to run it is written once over candle tensors ([`model`]), with the operations
-//! that depend on the device behind the [`ops::Ops`] trait. It must not know HTTP.
+//! that depend on the device behind the [`ops::Ops`] trait; on a CPU they are the `kernels` crate's. It must not know HTTP.
 //!
 //! A request's life: [`Engine::reserve`] takes a place (or says that there is none, before any work), the caller
 //! tokenizes, [`Engine::submit`] hands it to the engine's thread, and [`Event`]s come back until one ends it. Dropping
@@ -17,6 +17,7 @@ mod inspect;
 mod loaded;
 pub mod model;
 pub mod ops;
+mod perplexity;
 pub mod quantize;
 mod request;
 pub mod sampling;
@@ -26,11 +27,12 @@ pub mod stop;
 pub mod tokenizer;
 
 pub use backend::{Backend, Logits, TransformerBackend};
-pub use config::{Config, DeviceKind};
+pub use config::{Config, DeviceKind, WeightKind};
 pub use engine::{Engine, EngineLoad, Observer, Overloaded, Reservation, StepReport};
 pub use error::EngineError;
 pub use inspect::{Inspection, inspect};
 pub use loaded::{LoadOptions, LoadedModel};
+pub use perplexity::{Perplexity, perplexity};
 pub use profile;
 pub use request::{Ended, Event, Failure, Request, Timings, TokenEvent, TokenScore};
 pub use scheduler::{Config as SchedulerConfig, Stats};

@@ -4,10 +4,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use kernels::Pool;
 use profile::Profile;
 
 use crate::chat_template::{CHATML, ChatTemplate};
-use crate::model::{Shard, Transformer, Weights};
+use crate::model::{Placement, Shard, Transformer, Weights};
 use crate::ops::{CpuOps, KvDtype, KvShape, SingleRank, TensorOps};
 use crate::simulated::{SimulatedBackend, WORDS};
 use crate::tokenizer::Tokenizer;
@@ -34,6 +35,8 @@ pub struct LoadedModel {
     chat_template: ChatTemplate,
     max_model_len: usize,
     config: Config,
+    /// The threads that all engines of this model compute with.
+    pool: Arc<Pool>,
 }
 
 /// What computes the logits.
@@ -64,7 +67,9 @@ impl LoadedModel {
             }
         };
         let max_model_len = config.max_model_len(weights.config()?.context_len);
-        let transformer = Transformer::load(&mut weights, max_model_len, Shard::WHOLE, &device)?;
+        let dtype = config.weight_dtype.on(&device)?;
+        let place = Placement { shard: Shard::WHOLE, device: &device, dtype };
+        let transformer = Transformer::load(&mut weights, max_model_len, place)?;
         Ok(Self {
             name,
             version,
@@ -73,6 +78,7 @@ impl LoadedModel {
             chat_template,
             max_model_len,
             config,
+            pool: Arc::new(Pool::new(rayon::current_num_threads())),
         })
     }
 
@@ -96,6 +102,7 @@ impl LoadedModel {
             tokenizer: Arc::new(tokenizer),
             chat_template,
             config,
+            pool: Arc::new(Pool::new(1)),
         })
     }
 
@@ -136,7 +143,7 @@ impl LoadedModel {
     pub fn device(&self) -> String {
         match &self.network {
             Network::Transformer(model) if model.device().is_cpu() => {
-                format!("CPU, {} threads", rayon::current_num_threads())
+                format!("CPU, {} threads, {}", self.pool.num_threads(), kernels::instructions())
             }
             Network::Transformer(_) => "CUDA device".to_owned(),
             Network::Simulated(profile) => format!("simulated {}", profile.device.name),
@@ -189,7 +196,10 @@ impl LoadedModel {
             dtype: self.config.kv_dtype,
         };
         Ok(if model.device().is_cpu() {
-            Box::new(TransformerBackend::new(model, CpuOps::new(shape, Box::new(SingleRank))))
+            Box::new(TransformerBackend::new(
+                model,
+                CpuOps::new(shape, Arc::clone(&self.pool), Box::new(SingleRank)),
+            ))
         } else {
             let ops = TensorOps::new(shape, model.device(), Box::new(SingleRank))?;
             Box::new(TransformerBackend::new(model, ops))
@@ -197,17 +207,16 @@ impl LoadedModel {
     }
 }
 
-/// Weights are computed with as f32, whatever the file holds.
 fn shape_of(name: &str, transformer: &Transformer, kv_dtype: KvDtype) -> profile::Model {
     let config = transformer.config();
     let head = config.vocab_size * config.hidden_size;
     let attention = 2 * config.hidden_size * config.head_dim * (config.num_heads + config.num_kv_heads);
     let body = config.num_layers * (attention + 3 * config.hidden_size * config.intermediate_size);
     profile::Model {
-        name: format!("{name}, f32"),
+        name: name.to_owned(),
         body_parameters: body as u64,
         head_parameters: head as u64,
-        weight_bytes: ((body + head) * size_of::<f32>()) as u64,
+        weight_bytes: transformer.weight_bytes() as u64,
         num_layers: config.num_layers as u32,
         num_heads: config.num_heads as u32,
         num_kv_heads: config.num_kv_heads as u32,

@@ -13,7 +13,7 @@ use candle_core::quantized::GgmlDType;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::{llama, mistral, qwen2, qwen3};
-use engine::model::{Architecture, Shard, Transformer, Weights};
+use engine::model::{Architecture, Placement, Shard, Transformer, WeightDtype, Weights};
 use engine::ops::{KvDtype, KvShape, SingleRank, TensorOps};
 use engine::{Backend, LoadedModel, TransformerBackend, inspect};
 use serde::de::DeserializeOwned;
@@ -47,7 +47,8 @@ fn ours(path: &Path) -> Rows {
 /// The same with the operations that GPUs use.
 fn ours_over_tensors(path: &Path) -> Rows {
     let mut weights = Weights::open(path).expect("opens");
-    let model = Transformer::load(&mut weights, TOKENS_MAX, Shard::WHOLE, &Device::Cpu).expect("loads");
+    let place = Placement { shard: Shard::WHOLE, device: &Device::Cpu, dtype: WeightDtype::F32 };
+    let model = Transformer::load(&mut weights, TOKENS_MAX, place).expect("loads");
     let shape = KvShape {
         num_layers: model.config().num_layers,
         num_blocks: TOKENS_MAX / BLOCK_SIZE,

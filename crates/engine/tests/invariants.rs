@@ -7,19 +7,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use candle_core::Device;
-use engine::model::{Batch, Shard, Transformer, Weights};
+use engine::model::{Batch, Placement, Shard, Transformer, WeightDtype, Weights};
 use engine::ops::{CpuOps, KvDtype, KvShape, SingleRank, TensorOps};
 use engine::sampling::SamplingParams;
 use engine::{
     Backend, Config, DeviceKind, Ended, Engine, EngineError, Event, Failure, LoadOptions, LoadedModel,
-    Logits, Request, SchedulerConfig, TransformerBackend,
+    Logits, Request, SchedulerConfig, TransformerBackend, WeightKind, perplexity,
 };
+use kernels::Pool;
 use protocol::FinishReason;
 use scheduler::{Scheduler, SequenceId, SequenceSpec};
 use tiny_model::Shape;
 use tokio::sync::mpsc::Receiver;
-
-const TOLERANCE: f32 = 1e-3;
 
 fn tiny_file() -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("a folder");
@@ -29,9 +28,13 @@ fn tiny_file() -> (tempfile::TempDir, PathBuf) {
 }
 
 fn load(kv_cache_tokens: usize) -> LoadedModel {
+    load_as(WeightKind::F32, KvDtype::F32, kv_cache_tokens)
+}
+
+fn load_as(weight_dtype: WeightKind, kv_dtype: KvDtype, kv_cache_tokens: usize) -> LoadedModel {
     let (_folder, path) = tiny_file();
     let config =
-        Config { device: DeviceKind::Cpu, kv_cache_tokens, kv_dtype: KvDtype::F32, max_model_len: None };
+        Config { device: DeviceKind::Cpu, weight_dtype, kv_cache_tokens, kv_dtype, max_model_len: None };
     LoadedModel::load(&path, LoadOptions { name: "tiny".into(), version: "1".into(), config }).expect("loads")
 }
 
@@ -74,16 +77,26 @@ fn submit(engine: &Engine, request: Request) -> Receiver<Event> {
     engine.submit(engine.reserve().expect("a place"), request).expect("the engine runs")
 }
 
-fn same(left: &[(u32, f32)], right: &[(u32, f32)]) {
+fn same(left: &[(u32, f32)], right: &[(u32, f32)], tolerance: f32) {
     assert_eq!(left.len(), right.len());
     for (left, right) in left.iter().zip(right) {
         assert_eq!(left.0, right.0, "the same token");
-        assert!((left.1 - right.1).abs() < TOLERANCE, "log-likelihoods {} and {}", left.1, right.1);
+        assert!((left.1 - right.1).abs() <= tolerance, "log-likelihoods {} and {}", left.1, right.1);
     }
 }
 
 #[test]
 fn a_request_is_answered_the_same_alone_in_company_in_any_chunking_after_preemption_and_from_a_prefix_hit() {
+    company_changes_nothing(WeightKind::F32, KvDtype::F32, 1e-3);
+}
+
+#[test]
+fn with_weights_of_8_bits_it_is_the_same_to_the_bit() {
+    company_changes_nothing(WeightKind::Int8, KvDtype::F16, 0.0);
+}
+
+fn company_changes_nothing(weight_dtype: WeightKind, kv_dtype: KvDtype, tolerance: f32) {
+    let load = |kv_cache_tokens| load_as(weight_dtype, kv_dtype, kv_cache_tokens);
     let prompts: Vec<Vec<u32>> = (0..32).map(|seed| prompt(seed, 20 + 3 * seed as usize)).collect();
     let answer = |model: &LoadedModel, config: SchedulerConfig, prompts: &[Vec<u32>]| {
         let (engine, _thread) = Engine::start(model, scheduler(config), Box::new(|_| {})).expect("starts");
@@ -114,7 +127,7 @@ fn a_request_is_answered_the_same_alone_in_company_in_any_chunking_after_preempt
         for other in
             [&company[index], &chunked[index], &preempted[index], &hits[index], &hits[index + prompts.len()]]
         {
-            same(alone, &other.0);
+            same(alone, &other.0, tolerance);
             assert_eq!(other.1.reason, FinishReason::Length);
         }
     }
@@ -123,18 +136,26 @@ fn a_request_is_answered_the_same_alone_in_company_in_any_chunking_after_preempt
 #[test]
 fn the_cpu_path_and_the_tensor_path_compute_the_same() {
     let (_folder, path) = tiny_file();
-    let mut weights = Weights::open(&path).expect("opens");
-    let model = Arc::new(Transformer::load(&mut weights, 512, Shard::WHOLE, &Device::Cpu).expect("loads"));
-    for (dtype, tolerance) in [(KvDtype::F32, 1e-4), (KvDtype::F16, 1e-4)] {
+    let load = |device: &Device| {
+        let mut weights = Weights::open(&path).expect("opens");
+        let place = Placement { shard: Shard::WHOLE, device, dtype: WeightDtype::F32 };
+        Arc::new(Transformer::load(&mut weights, 512, place).expect("loads"))
+    };
+    // A GPU, where this is built for one and one is there.
+    let device = DeviceKind::Auto.open().expect("falls back");
+    let (on_cpu, on_device) = (load(&Device::Cpu), load(&device));
+    // A number between two that f16 has may be rounded the one way here and the other there.
+    for (dtype, tolerance) in [(KvDtype::F32, 1e-4), (KvDtype::F16, 1e-3)] {
         let shape =
             KvShape { num_layers: 2, num_blocks: 64, block_size: 8, num_kv_heads: 2, head_dim: 16, dtype };
-        let mut cpu = TransformerBackend::new(Arc::clone(&model), CpuOps::new(shape, Box::new(SingleRank)));
-        let ops = TensorOps::new(shape, &Device::Cpu, Box::new(SingleRank)).expect("fits");
-        let mut tensor = TransformerBackend::new(Arc::clone(&model), ops);
+        let ops = CpuOps::new(shape, Arc::new(Pool::new(2)), Box::new(SingleRank));
+        let mut cpu = TransformerBackend::new(Arc::clone(&on_cpu), ops);
+        let ops = TensorOps::new(shape, &device, Box::new(SingleRank)).expect("fits");
+        let mut tensor = TransformerBackend::new(Arc::clone(&on_device), ops);
         let config = SchedulerConfig { num_blocks: 64, ..scheduler(SchedulerConfig::default()) };
         let mut scheduler = Scheduler::new(config).expect("sound");
         for id in 0..5 {
-            let tokens = prompt(id, 9 + 23 * id as usize);
+            let tokens = prompt(id, 101 - 23 * id as usize);
             let spec = SequenceSpec {
                 id: SequenceId(u64::from(id)),
                 tokens,
@@ -145,9 +166,11 @@ fn the_cpu_path_and_the_tensor_path_compute_the_same() {
             };
             scheduler.add(spec).expect("room");
         }
+        let mut num_silent = 0;
         for _ in 0..12 {
             let plan = scheduler.schedule();
             let batch = Batch::from_plan(&plan, 8, |_| 0);
+            num_silent += usize::from(batch.logit_rows.is_empty());
             let (mut left, mut right) =
                 (cpu.forward(&batch).expect("computes"), tensor.forward(&batch).expect("computes"));
             for (left, right) in left.rows().zip(right.rows()) {
@@ -162,6 +185,7 @@ fn the_cpu_path_and_the_tensor_path_compute_the_same() {
                 plan.sequences.iter().filter(|run| run.sample).map(|run| (run.id, 7)).collect();
             scheduler.commit(plan.step, &sampled);
         }
+        assert!(num_silent > 0, "a part of a long prompt asks for no logits");
     }
 }
 
@@ -180,7 +204,7 @@ fn the_log_likelihoods_of_a_prompt_are_those_of_generating_it() {
         scores.iter().zip(&whole[1..]).all(|(score, token)| score.token == *token && score.top.len() == 2)
     );
     let generated_scores: Vec<_> = scores[29..].iter().map(|score| (score.token, score.logprob)).collect();
-    same(&generated, &generated_scores);
+    same(&generated, &generated_scores, 1e-3);
     assert!(scores[29..].iter().all(|score| score.rank == 1), "greedy takes the likeliest");
 }
 
@@ -322,4 +346,30 @@ fn stop_strings_end_an_answer_and_are_not_part_of_it() {
     let (cut, ended) = text_of(submit(&engine, Request { stop: vec![stop], ..request(prompt(5, 20), 60) }));
     assert_eq!((cut.as_str(), ended.reason), (&whole[..at], FinishReason::Stop));
     assert!(ended.completion_tokens < 60);
+}
+
+#[test]
+fn perplexity_is_what_the_likelihoods_of_the_second_half_of_each_window_say() {
+    let model = load(256);
+    let text: Vec<u32> = (0..3).flat_map(|seed| prompt(seed, 100)).collect();
+    let mut heard = 0;
+    let found = perplexity(&model, &text, 90, |_| heard += 1).expect("computes");
+    assert_eq!((heard, found.num_tokens), (3, 3 * 45), "what is left over is not scored");
+    let (engine, _thread) =
+        Engine::start(&model, scheduler(SchedulerConfig::default()), Box::new(|_| {})).expect("starts");
+    let mut expected = 0.0;
+    for window in text.chunks_exact(90) {
+        let mut events = submit(&engine, Request { prompt_logprobs: Some(0), ..request(window.to_vec(), 1) });
+        let Some(Event::PromptLogprobs(scores)) = events.blocking_recv() else {
+            panic!("the scores come first")
+        };
+        expected -= scores[44..].iter().map(|score| f64::from(score.logprob)).sum::<f64>();
+    }
+    assert!((found.nll - expected).abs() < 0.01, "{} instead of {expected}", found.nll);
+    let int8 =
+        perplexity(&load_as(WeightKind::Int8, KvDtype::F32, 256), &text, 90, |_| {}).expect("computes");
+    assert!((int8.value() / found.value() - 1.0).abs() < 0.02, "{int8:?} instead of {found:?}");
+    for (len, window) in [(89, 90), (300, 3), (300, 1000)] {
+        assert!(perplexity(&model, &text[..len], window, |_| {}).is_err());
+    }
 }

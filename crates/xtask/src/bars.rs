@@ -7,12 +7,14 @@
 mod engine;
 mod gateway;
 mod load;
+mod loadtest;
 mod server;
 mod size;
 
 use std::fmt;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
@@ -31,6 +33,9 @@ pub(crate) struct Args {
     /// How often each side of a comparison is measured, in turns; medians are shown.
     #[arg(long, default_value_t = 5)]
     pairs: usize,
+    /// How long the load tester's memory is watched, in seconds.
+    #[arg(long, default_value_t = 600)]
+    soak_s: u64,
     /// Install missing packages without asking; so does CI=true.
     #[arg(long, short)]
     yes: bool,
@@ -60,6 +65,26 @@ const GROUPS: &[Group] = &[
         about: "the gateway beside nginx as a proxy: requests a second, added latency, processor time",
         measure: gateway::measure,
     },
+    Group {
+        name: "loadtest-accuracy",
+        about: "the load tester beside NVIDIA's aiperf, on a target whose times are known",
+        measure: loadtest::accuracy::measure,
+    },
+    Group {
+        name: "loadtest-stalls",
+        about: "what load testers see of a target that stalls one second in ten",
+        measure: loadtest::stalls::measure,
+    },
+    Group {
+        name: "loadtest-memory",
+        about: "the load tester's memory over ten minutes at 5,000 requests a second",
+        measure: loadtest::memory::measure,
+    },
+    Group {
+        name: "loadtest-core",
+        about: "how much one core of the load tester does",
+        measure: loadtest::core::measure,
+    },
 ];
 
 /// What measurements share.
@@ -69,6 +94,7 @@ struct Bench {
     /// `target`, for environments and files that are made once.
     target: PathBuf,
     pairs: usize,
+    soak: Duration,
     unattended: bool,
 }
 
@@ -121,8 +147,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let groups: Vec<&Group> = GROUPS.iter().filter(wanted).collect();
     ensure!(!groups.is_empty(), "no group has that in its name; `cargo xtask bars --list` shows them");
     ensure!(args.pairs > 0, "--pairs must be at least 1");
+    ensure!(args.soak_s >= 10, "--soak-s must be at least 10");
     if args.list {
-        groups.iter().for_each(|group| println!("{:<10} {}", group.name, group.about));
+        groups.iter().for_each(|group| println!("{:<18} {}", group.name, group.about));
         return Ok(ExitCode::SUCCESS);
     }
     let bench = prepare(args)?;
@@ -145,15 +172,29 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 fn prepare(args: &Args) -> Result<Bench> {
     let root = workspace::root();
     let target = workspace::metadata(&root)?.target_directory.into_std_path_buf();
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let built = Command::new(cargo).args(["build", "--release", "-p", "cli"]).current_dir(&root).status()?;
-    ensure!(built.success(), "the release binary could not be built");
+    build(&["-p", "cli"])?;
     Ok(Bench {
         tenk: target.join("release").join("tenk"),
         target,
         pairs: args.pairs,
+        soak: Duration::from_secs(args.soak_s),
         unattended: args.yes || packages::is_unattended(),
     })
+}
+
+fn build(what: &[&str]) -> Result<()> {
+    let mut command = workspace::cargo();
+    command.args(["build", "--release"]).args(what).current_dir(workspace::root());
+    ensure!(command.status()?.success(), "`cargo build --release {}` failed", what.join(" "));
+    Ok(())
+}
+
+impl Bench {
+    /// A program of the load tester's own, which is built first.
+    fn example(&self, name: &str) -> Result<PathBuf> {
+        build(&["-p", "loadtest", "--example", name])?;
+        Ok(self.target.join("release").join("examples").join(name))
+    }
 }
 
 fn row(figure: &Figure) -> (String, bool) {

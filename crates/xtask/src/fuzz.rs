@@ -76,7 +76,7 @@ fn fuzz(root: &Path, target: &str, seconds: u32) -> Result<bool> {
 
 /// Sanitizers and coverage are flags of the nightly compiler, which the stable one knows as well.
 fn cargo_fuzz(root: &Path, command: &str) -> Command {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut cargo = workspace::cargo();
     cargo.args(["fuzz", command, "--fuzz-dir", FOLDER]).env("RUSTC_BOOTSTRAP", "1").current_dir(root);
     cargo
 }

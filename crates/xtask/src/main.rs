@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool talks to its terminal")]
 
 mod bars;
+mod cuda;
 mod fuzz;
 mod needs;
 mod test;
@@ -31,6 +32,8 @@ enum Command {
     Tidy,
     /// Feed every parser of strangers' bytes with made-up ones, for some seconds each.
     Fuzz(fuzz::Args),
+    /// Check that the binary compiles for NVIDIA GPUs; makes a CUDA toolkit under target/ where there is none.
+    Cuda(cuda::Args),
     /// Measure the bars that a release must clear, and print the table.
     Bars(bars::Args),
 }
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Tidy => tidy::run(),
         Command::Fuzz(args) => fuzz::run(&args),
+        Command::Cuda(args) => cuda::run(&args),
         Command::Bars(args) => bars::run(&args),
     };
     match result {

@@ -53,7 +53,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 fn run_cargo(root: &Path, cargo_args: &[String], environment: &[(&str, PathBuf)]) -> Result<()> {
     println!("xtask: cargo {}", cargo_args.join(" "));
     let environment = environment.iter().map(|(name, value)| (name, value));
-    let mut command = cargo();
+    let mut command = workspace::cargo();
     let ended = command.args(cargo_args).envs(environment).current_dir(root).status();
     ensure!(ended.context("cargo did not start")?.success(), "`cargo {}` failed", cargo_args.join(" "));
     Ok(())
@@ -78,11 +78,6 @@ fn fetch_model(tenk: &Path) -> Result<PathBuf> {
     let pulled = Command::new(tenk).args(["model", "pull", MODEL]).stderr(Stdio::inherit()).output()?;
     ensure!(pulled.status.success(), "the model that the tests need could not be fetched");
     Ok(PathBuf::from(String::from_utf8(pulled.stdout)?.trim_end()))
-}
-
-/// The cargo that runs us, so that both use one toolchain.
-fn cargo() -> Command {
-    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
 fn test_args(args: &Args) -> Vec<String> {

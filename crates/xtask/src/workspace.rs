@@ -46,6 +46,11 @@ pub(crate) fn metadata(root: &Path) -> Result<cargo_metadata::Metadata> {
     command.current_dir(root).exec().context("cargo metadata failed")
 }
 
+/// The cargo that runs us, so that both use one toolchain.
+pub(crate) fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
 /// The file of a program, looked for where a user's `PATH` and root's would.
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();

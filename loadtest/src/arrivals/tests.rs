@@ -86,6 +86,21 @@ proptest! {
     }
 
     #[test]
+    fn a_ramp_is_as_irregular_as_poisson_at_each_of_its_rates(
+        seed: u64, from in 0.0_f64..200.0, to in 100.0_f64..200.0,
+    ) {
+        // Measured in requests that are expected instead of seconds, its gaps are those of Poisson at a rate of 1.
+        let expected_until = |at_s: f64| from * at_s + (to - from) * at_s * at_s / 200.0;
+        let due = schedule(&Arrivals::Ramp { from, to }, seed, seconds(100));
+        let expected: Vec<f64> = due.map(|due| expected_until(due.at_us as f64 / 1e6)).collect();
+        let gaps: Vec<f64> = expected.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        let (mean, cv) = mean_and_cv(&gaps);
+        let standard_error = 1.0 / (gaps.len() as f64).sqrt();
+        prop_assert!((mean - 1.0).abs() < 6.0 * standard_error, "{mean}");
+        prop_assert!((cv - 1.0).abs() < 7.0 * standard_error, "{cv}");
+    }
+
+    #[test]
     fn steps_have_their_own_rates_and_end_with_the_last(
         seed: u64, rates in prop::collection::vec(0.0_f64..300.0, 1..6),
     ) {

@@ -1,14 +1,25 @@
-//! Flags that make a scenario, or change one.
+//! Flags that make a scenario, or change one. `run`, `search` and `sweep` have all of them.
 
 use std::path::PathBuf;
 
 use clap::ValueEnum;
 
 use crate::error::Error;
-use crate::scenario::{Arrivals, Draft, Length, Prompts, Scenario};
+use crate::reference;
+use crate::scenario::{Arrivals, Draft, Length, Prompts, Scenario, Zipf};
+use crate::sweep::with_field;
+
+/// Where a run ends that nobody gave an end.
+#[derive(Clone, Copy, Debug)]
+pub enum End {
+    /// After so many requests.
+    Requests(u64),
+    /// After so many seconds.
+    DurationS(f64),
+}
 
 /// How many requests a run has that nobody gave an end.
-const REQUESTS: u64 = 100;
+pub(super) const REQUESTS: End = End::Requests(100);
 /// The users of a closed loop of which nobody said how many.
 const USERS: u32 = 8;
 
@@ -41,7 +52,7 @@ pub struct ScenarioArgs {
     /// Mean pause of such a user between an answer and the next request, in seconds
     #[arg(long, value_name = "S", help_heading = "Arrivals")]
     pub think_time_s: Option<f64>,
-    /// End after so many requests; 100 unless an end is given here or in the scenario
+    /// End after so many requests; 100 unless an end is given here or in the scenario, and 30 seconds in a search
     #[arg(long, value_name = "N", help_heading = "Arrivals")]
     pub requests: Option<u64>,
     /// Send for so many seconds, then let what is in flight end. With --requests, whichever comes first
@@ -57,10 +68,23 @@ pub struct ScenarioArgs {
     /// How many of them all prompts start with; without it no two prompts start alike
     #[arg(long, value_name = "N", help_heading = "Prompts")]
     pub shared_prefix_tokens: Option<u32>,
+    /// How many such prefixes there are; each prompt takes one of them; 1 unless given
+    #[arg(long, value_name = "N", help_heading = "Prompts")]
+    pub shared_prefixes: Option<u32>,
+    /// Ask the same N prompts again and again, the r-th most popular in proportion to 1/r, so that a response cache can
+    /// answer; without it no prompt comes again
+    #[arg(long, value_name = "N", help_heading = "Prompts")]
+    pub repeat_prompts: Option<u64>,
+    /// In proportion to 1/r^S instead: 0 is uniform, 1 as on the web
+    #[arg(long, value_name = "S", help_heading = "Prompts")]
+    pub repeat_exponent: Option<f64>,
     /// Take prompts from a file: lines of {"prompt": "…"} or {"messages": […]}, with "max_tokens" if wanted, or
     /// ShareGPT's JSON list
     #[arg(
-        long, value_name = "FILE", help_heading = "Prompts", conflicts_with_all = ["prompt_tokens", "shared_prefix_tokens"]
+        long, value_name = "FILE", help_heading = "Prompts",
+        conflicts_with_all = [
+            "prompt_tokens", "shared_prefix_tokens", "shared_prefixes", "repeat_prompts", "repeat_exponent"
+        ]
     )]
     pub prompts: Option<PathBuf>,
 
@@ -82,6 +106,14 @@ pub struct ScenarioArgs {
     /// Ask for token ids, which count each chunk's tokens, where the server knows the field
     #[arg(long, help_heading = "Answers")]
     pub return_token_ids: bool,
+    /// Hash each answer into records.jsonl, and fail those in which a response cache and the model gave one prompt two
+    /// answers. Ask with --temperature 0, or answers differ anyway
+    #[arg(long, help_heading = "Answers")]
+    pub hash_answers: bool,
+    /// Fail answers that differ from those of an earlier run with --hash-answers, given by its folder. Its seed is taken
+    /// unless one is given; ask with the same flags otherwise
+    #[arg(long, value_name = "DIR", help_heading = "Answers")]
+    pub reference: Option<PathBuf>,
 
     /// A good answer's first token comes within so many milliseconds of when its request was due
     #[arg(long, value_name = "MS", help_heading = "Targets")]
@@ -111,6 +143,11 @@ pub struct ScenarioArgs {
     /// The longest that a request may take, in seconds; 300 unless given
     #[arg(long, value_name = "S", help_heading = "Client")]
     pub request_timeout_s: Option<f64>,
+
+    /// Set any setting of a scenario file by its path, such as client.connections_max=50 or a flag's name; repeatable,
+    /// and wins over all else
+    #[arg(long, value_name = "SETTING=VALUE")]
+    pub set: Vec<String>,
 }
 
 /// The rules by which requests become due that flags can ask for.
@@ -126,8 +163,8 @@ pub enum ArrivalsKind {
     Closed,
 }
 
-/// Settings that a flag makes, for messages.
-const FLAGS: &[(&str, &str)] = &[
+/// Settings that a flag makes, for messages, and for `sweep --field`.
+pub(super) const FLAGS: &[(&str, &str)] = &[
     ("target", "--target"),
     ("model", "--model"),
     ("arrivals.rate", "--rate"),
@@ -140,6 +177,9 @@ const FLAGS: &[(&str, &str)] = &[
     ("prompts.tokens", "--prompt-tokens"),
     ("prompts.shared_prefix_tokens", "--shared-prefix-tokens"),
     ("prompts.system_tokens", "--shared-prefix-tokens"),
+    ("prompts.shared_prefixes", "--shared-prefixes"),
+    ("prompts.repeats.prompts", "--repeat-prompts"),
+    ("prompts.repeats.exponent", "--repeat-exponent"),
     ("prompts.path", "--prompts"),
     ("answers.max_tokens", "--max-tokens"),
     ("answers.temperature", "--temperature"),
@@ -156,23 +196,34 @@ const FLAGS: &[(&str, &str)] = &[
 
 impl ScenarioArgs {
     /// The scenario of this name or file with these flags over it; `None` starts from the defaults. `new_seed` is taken
-    /// where nobody gave one.
+    /// where nobody gave one, and `end` where nobody said how long a run is.
     ///
     /// # Errors
     /// When the file cannot be read, or something is wrong in it or in the flags.
-    pub fn scenario(&self, name_or_path: Option<&str>, new_seed: u64) -> Result<Scenario, Error> {
+    pub fn scenario(&self, name_or_path: Option<&str>, new_seed: u64, end: End) -> Result<Scenario, Error> {
         let mut draft = name_or_path.map_or_else(|| Ok(Draft::default()), Draft::open)?;
         let is_seeded = draft.has("seed");
         let scenario = &mut draft.scenario;
-        scenario.seed = self.seed.unwrap_or(if is_seeded { scenario.seed } else { new_seed });
         replace(&mut scenario.target, self.target.clone());
         scenario.model = self.model.clone().or(scenario.model.take());
         self.put_arrivals(scenario)?;
-        self.put_end(scenario, name_or_path.is_some());
+        self.put_end(scenario, name_or_path.is_some(), end);
         replace(&mut scenario.warmup, self.warmup);
-        self.put_prompts(&mut scenario.prompts);
+        self.put_prompts(&mut scenario.prompts)?;
         self.put_answers(scenario);
         self.put_rest(scenario);
+        // The prompts of the reference run are those of its seed.
+        let of_reference = scenario.answers.reference.as_deref().and_then(reference::seed_of);
+        let unless_given = of_reference.unwrap_or(if is_seeded { scenario.seed } else { new_seed });
+        scenario.seed = self.seed.unwrap_or(unless_given);
+        for set in &self.set {
+            let (field, value) = set.split_once('=').ok_or_else(|| {
+                Error::Config(format!(
+                    "--set {set} has no `=`; a setting's path, `=` and a value were expected"
+                ))
+            })?;
+            *scenario = with_field(scenario, field.trim(), value.trim())?;
+        }
         let flag_of =
             |setting: &str| FLAGS.iter().find(|(known, _)| *known == setting).map(|(_, flag)| *flag);
         draft.finish(flag_of)
@@ -180,7 +231,9 @@ impl ScenarioArgs {
 
     /// Whether a seed was given, here or in the scenario: processes that share a run need the same one.
     pub(crate) fn has_seed(&self, name_or_path: Option<&str>) -> Result<bool, Error> {
+        let is_set = || self.set.iter().any(|set| set.trim_start().starts_with("seed"));
         Ok(self.seed.is_some()
+            || is_set()
             || name_or_path.map_or(Ok(false), |name| Draft::open(name).map(|d| d.has("seed")))?)
     }
 
@@ -247,31 +300,61 @@ impl ScenarioArgs {
     }
 
     /// An end that is given here takes the place of the scenario's whole end.
-    fn put_end(&self, scenario: &mut Scenario, has_file: bool) {
+    fn put_end(&self, scenario: &mut Scenario, has_file: bool, unless_given: End) {
         if self.requests.is_some() || self.duration_s.is_some() {
             (scenario.requests, scenario.duration_s) = (self.requests, self.duration_s);
         } else if !has_file {
-            scenario.requests = Some(REQUESTS);
+            match unless_given {
+                End::Requests(requests) => scenario.requests = Some(requests),
+                End::DurationS(duration_s) => scenario.duration_s = Some(duration_s),
+            }
         }
     }
 
-    fn put_prompts(&self, prompts: &mut Prompts) {
+    fn put_prompts(&self, prompts: &mut Prompts) -> Result<(), Error> {
         if let Some(path) = &self.prompts {
             *prompts = Prompts::File { path: path.clone() };
         }
-        if self.prompt_tokens.is_none() && self.shared_prefix_tokens.is_none() {
-            return;
+        let lengths = self.prompt_tokens.is_some() || self.shared_prefix_tokens.is_some();
+        let of_synthetic =
+            self.shared_prefixes.is_some() || self.repeat_prompts.is_some() || self.repeat_exponent.is_some();
+        if !lengths && !of_synthetic {
+            return Ok(());
         }
         if matches!(prompts, Prompts::File { .. }) {
             *prompts = Scenario::default().prompts;
         }
-        let (tokens, shared) = match prompts {
-            Prompts::Synthetic { tokens, shared_prefix_tokens, .. } => (tokens, shared_prefix_tokens),
-            Prompts::Conversation { tokens, system_tokens, .. } => (tokens, system_tokens),
-            Prompts::File { .. } => return,
-        };
-        replace(tokens, self.prompt_tokens.map(Length::Fixed));
-        replace(shared, self.shared_prefix_tokens);
+        match prompts {
+            Prompts::Synthetic { tokens, shared_prefix_tokens, shared_prefixes, repeats } => {
+                replace(tokens, self.prompt_tokens.map(Length::Fixed));
+                replace(shared_prefix_tokens, self.shared_prefix_tokens);
+                replace(shared_prefixes, self.shared_prefixes);
+                self.put_repeats(repeats)
+            }
+            Prompts::Conversation { .. } if of_synthetic => Err(Error::Config(
+                "--shared-prefixes, --repeat-prompts and --repeat-exponent belong to single prompts, but the scenario \
+                 has conversations; leave them out, or take another scenario"
+                    .into(),
+            )),
+            Prompts::Conversation { tokens, system_tokens, .. } => {
+                replace(tokens, self.prompt_tokens.map(Length::Fixed));
+                replace(system_tokens, self.shared_prefix_tokens);
+                Ok(())
+            }
+            Prompts::File { .. } => Ok(()),
+        }
+    }
+
+    fn put_repeats(&self, repeats: &mut Option<Zipf>) -> Result<(), Error> {
+        if self.repeat_prompts.is_none() && self.repeat_exponent.is_none() {
+            return Ok(());
+        }
+        let prompts = self.repeat_prompts.or(repeats.map(|zipf| zipf.prompts)).ok_or_else(|| {
+            Error::Config("--repeat-exponent needs --repeat-prompts, the number of prompts".into())
+        })?;
+        let exponent = self.repeat_exponent.or(repeats.map(|zipf| zipf.exponent)).unwrap_or(1.0);
+        *repeats = Some(Zipf { prompts, exponent });
+        Ok(())
     }
 
     fn put_answers(&self, scenario: &mut Scenario) {
@@ -281,6 +364,8 @@ impl ScenarioArgs {
         answers.temperature = self.temperature.or(answers.temperature);
         replace(&mut answers.streamed, if self.no_stream { Some(0.0) } else { self.streamed });
         answers.return_token_ids |= self.return_token_ids;
+        answers.hash |= self.hash_answers;
+        answers.reference = self.reference.clone().or(answers.reference.take());
     }
 
     fn put_rest(&self, scenario: &mut Scenario) {

@@ -11,6 +11,7 @@ use crate::error::Error;
 mod compare;
 mod flags;
 mod merge;
+mod pages;
 pub(crate) mod run;
 mod scenarios;
 mod search;
@@ -29,39 +30,51 @@ pub enum Command {
     #[command(after_help = "Example:\n  tenk loadtest scenarios")]
     Scenarios,
     /// Find the highest rate that meets the targets
-    #[command(after_help = "\
+    #[command(
+        mut_arg("rate", |arg| arg.hide(true)),
+        mut_arg("users", |arg| arg.hide(true)),
+        mut_arg("think_time_s", |arg| arg.hide(true)),
+        after_help = "\
 Examples:
-  tenk loadtest search --target http://127.0.0.1:8080 --set duration_s=30 --assert 'ttft_p99_ms < 500'
-  tenk loadtest search --scenario chat.toml --start 4 --resolution 0.1 --report-dir found
-  tenk loadtest search --scenario chat.toml --start 4 --resolution 0.1 --report-dir found --resume
+  tenk loadtest search --assert 'ttft_p99_ms < 500'
+  tenk loadtest search chat --start 4 --resolution 0.1 --report-dir found
+  tenk loadtest search chat --start 4 --resolution 0.1 --report-dir found --resume
+
+The scenario and its flags are those of `tenk loadtest run`, but for the rate,
+which the search sets; a run has 30 seconds unless an end is given.
 
 The rate grows until most of its runs miss a target, then the gap is halved
 until it is narrow enough, and the rate that is found is run again. A run in
 which the tester itself was late passes nothing. Ctrl-C and SIGTERM end the
 search with what it found until then; --resume goes on with it.
 Exit status: 0 if a rate was found, 1 if none meets or the search is
-unfinished, 2 for misuse, 130 after Ctrl-C, 143 after SIGTERM.")]
+unfinished, 2 for misuse, 130 after Ctrl-C, 143 after SIGTERM."
+    )]
     Search(Box<search::SearchArgs>),
-    /// Run once for each value of a field, for plots
+    /// Run once for each value of a setting, for plots
     #[command(after_help = "\
 Examples:
-  tenk loadtest sweep --target http://127.0.0.1:8080 --set requests=64 --field users --values 1,2,4,8,16
-  tenk loadtest sweep --scenario chat.toml --field prompt-tokens --values 128,512,2048 --repeats 3
+  tenk loadtest sweep --requests 64 --field users --values 1,2,4,8,16
+  tenk loadtest sweep chat --rate 4 --field prompt-tokens --values 128,512
+  tenk loadtest sweep --rate 4 --field client.keep_alive --values true,false \\
+      --repeats 3 --report-dir swept
 
-Fields are those of a scenario file by their path, such as
-client.connections_max, or for short: rate, cv, users, prompt-tokens,
-shared-prefix-tokens, max-tokens, streamed.")]
+The scenario and its flags are those of `tenk loadtest run`. A field is a
+flag's name without its dashes, such as rate, users or max-tokens, or a
+setting of a scenario file by its path, such as client.connections_max.")]
     Sweep(Box<sweep::SweepArgs>),
     /// Say whether B is better than A, from repeats of each
     #[command(after_help = "\
 Examples:
-  tenk loadtest compare before after
-  tenk loadtest compare --a a1 a2 a3 --b b1 b2 b3 --figure ttft_p99_ms --figure goodput
+  tenk loadtest compare before after --report-dir compared
+  tenk loadtest compare --a a1 a2 a3 --b b1 b2 b3 --figure ttft_p99_ms
 
-Each is a report.json, the folder of one, or a folder of such folders. The
-interval is Welch's, at 95%; with one run a side nothing can be judged.
-Exit status: 0, or 1 if nothing could be compared, and with --fail-if-worse
-if a figure is worse.")]
+Each is a report.json, the folder of one, or a folder of such folders. Both
+sides are asked the same, and each three times or more: for i in 1 2 3; do
+  tenk loadtest run chat --rate 4 --report-dir before/$i
+done. The interval is Welch's, at 95%; with one run a side nothing can be
+judged. Exit status: 0, or 1 if nothing could be compared, and with
+--fail-if-worse if a figure is worse.")]
     Compare(compare::CompareArgs),
     /// Make one report of the parts of one run
     #[command(after_help = "\

@@ -1,13 +1,11 @@
 //! `tenk loadtest run`: arguments in, a report out.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::flags::ScenarioArgs;
+use super::flags::REQUESTS;
 use super::print;
-use crate::api_key::ApiKey;
+use super::source::{SourceArgs, new_seed};
 use crate::arrivals::Shard;
 use crate::assertion::{Assertion, Judgement};
 use crate::driver::LoadTest;
@@ -38,21 +36,9 @@ Examples:
 /// Load a server that speaks OpenAI's API, and report what it did.
 #[derive(Clone, Debug, clap::Args)]
 pub struct RunArgs {
-    /// A scenario: a name of this program's own, or a TOML file
-    #[arg(value_name = "SCENARIO.toml|NAME")]
-    pub scenario: Option<String>,
-    /// What changes it, or makes one.
+    /// The scenario and where the report goes.
     #[command(flatten)]
-    pub flags: ScenarioArgs,
-    /// Sent as a bearer token
-    #[arg(long, env = "TENK_API_KEY", hide_env_values = true, value_name = "KEY")]
-    pub api_key: Option<ApiKey>,
-    /// Write the report's files into this folder, and records.jsonl, a line for each request
-    #[arg(long, value_name = "DIR", help_heading = "Report")]
-    pub report_dir: Option<PathBuf>,
-    /// Print the report as JSON
-    #[arg(long, help_heading = "Report")]
-    pub json: bool,
+    pub source: SourceArgs,
     /// Exit with failure unless the report meets this, such as 'ttft_p99_ms < 500'; repeatable
     #[arg(long = "assert", value_name = "EXPRESSION", help_heading = "Report")]
     pub asserts: Vec<Assertion>,
@@ -99,13 +85,13 @@ impl RunArgs {
     /// # Errors
     /// When the file cannot be read, or something is wrong in it or in the flags.
     pub fn scenario(&self, new_seed: u64) -> Result<Scenario, Error> {
-        let name = self.scenario.as_deref();
-        if self.shard.is_some() && !self.flags.has_seed(name)? {
+        let (name, flags) = (self.source.scenario.as_deref(), &self.source.flags);
+        if self.shard.is_some() && !flags.has_seed(name)? {
             return Err(Error::Config(
                 "processes that share a run need the same schedule; give each the same --seed".into(),
             ));
         }
-        self.flags.scenario(name, new_seed)
+        flags.scenario(name, new_seed, REQUESTS)
     }
 }
 
@@ -138,23 +124,26 @@ impl Verdict {
 /// # Errors
 /// When the run cannot start, or a report cannot be written. Failed requests are a [`Verdict`].
 pub(super) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
-    let new_seed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
     let load_test = LoadTest {
-        scenario: args.scenario(new_seed)?,
-        api_key: args.api_key,
-        report_dir: args.report_dir.clone(),
+        scenario: args.scenario(new_seed())?,
+        api_key: args.source.api_key,
+        report_dir: args.source.report_dir.clone(),
         progress: true,
         shard: args.shard.unwrap_or(Shard::WHOLE),
         start_at: args.start_at,
     };
     let interrupt = Interrupt::listen()?;
-    let report = load_test.run(interrupt.stop.clone()).await?;
+    let report = match load_test.run(interrupt.stop.clone()).await {
+        // Before anything was measured, it is no failure of the run.
+        Err(Error::Interrupted) => return Ok(interrupt.status().unwrap_or(ExitCode::FAILURE)),
+        report => report?,
+    };
 
-    if let Some(dir) = &args.report_dir {
+    if let Some(dir) = &args.source.report_dir {
         report.save(dir)?;
     }
     let mut output = Vec::new();
-    if args.json {
+    if args.source.json {
         report.write_json(&mut output)?;
     } else {
         report.write_table(&mut output)?;
@@ -162,7 +151,7 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let judgement = (!args.asserts.is_empty()).then(|| Judgement::of(&args.asserts, &report));
     match &judgement {
         // The JSON on standard output stays a document.
-        Some(judgement) if args.json => tell(judgement),
+        Some(judgement) if args.source.json => tell(judgement),
         Some(judgement) => output.extend(format!("\n{judgement}").bytes()),
         None => {}
     }

@@ -1,59 +1,42 @@
-//! Where a search or a sweep has its scenario from.
+//! What `run`, `search` and `sweep` have in common: a scenario, flags over it, and where results go.
 
 use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::flags::{End, ScenarioArgs};
 use crate::api_key::ApiKey;
 use crate::error::Error;
-use crate::scenario::{Arrivals, Draft, Scenario};
-use crate::sweep::with_field;
+use crate::scenario::Scenario;
 
-/// A scenario file, flags over it.
+/// A scenario, flags over it, and where results go.
 #[derive(Clone, Debug, Default, clap::Args)]
-pub(super) struct SourceArgs {
-    /// A scenario: a name of this program's own, or a TOML file; without it, the defaults
-    #[arg(long, value_name = "SCENARIO.toml|NAME")]
+pub struct SourceArgs {
+    /// A scenario: a name of this program's own, or a TOML file; without it, flags make one
+    #[arg(value_name = "SCENARIO.toml|NAME")]
     pub scenario: Option<String>,
-    /// The server, as http://HOST:PORT, instead of the scenario's
-    #[arg(long, value_name = "URL")]
-    pub target: Option<String>,
-    /// Set a field of the scenario by its path, such as answers.max_tokens=32; may be given several times
-    #[arg(long, value_name = "FIELD=VALUE")]
-    pub set: Vec<String>,
+    /// What changes it, or makes one.
+    #[command(flatten)]
+    pub flags: ScenarioArgs,
     /// Sent as a bearer token
     #[arg(long, env = "TENK_API_KEY", hide_env_values = true, value_name = "KEY")]
     pub api_key: Option<ApiKey>,
-    /// Write each run's report, and that of the whole, into this folder
-    #[arg(long, value_name = "DIR")]
+    /// Write the report's files into this folder: a page, JSON, and for each run records.jsonl, a line a request
+    #[arg(long, value_name = "DIR", help_heading = "Report")]
     pub report_dir: Option<PathBuf>,
-    /// Print the result as JSON
-    #[arg(long)]
+    /// Print the report as JSON
+    #[arg(long, help_heading = "Report")]
     pub json: bool,
 }
 
 impl SourceArgs {
-    /// The scenario that they mean; `arrivals` where no file says any.
-    pub(super) fn scenario(&self, arrivals: Arrivals) -> Result<Scenario, Error> {
-        let mut scenario = match &self.scenario {
-            None => Scenario { arrivals, ..Scenario::default() },
-            Some(name) => Draft::open(name)?.finish(|_| None)?,
-        };
-        if let Some(target) = &self.target {
-            scenario.target.clone_from(target);
-        }
-        for set in &self.set {
-            let (field, value) = set.split_once('=').ok_or_else(|| {
-                Error::Config(format!(
-                    "--set {set} has no `=`; a field's path, `=` and a value were expected"
-                ))
-            })?;
-            scenario = with_field(&scenario, field.trim(), value.trim())?;
-        }
-        if scenario.requests.is_none() && scenario.duration_s.is_none() {
-            return Err(Error::Config(
-                "a run needs an end; give --set duration_s=30, or `duration_s` or `requests` in the scenario"
-                    .into(),
-            ));
-        }
-        Ok(scenario)
+    /// The scenario that they mean, with a seed of its own unless one is given: caches have the prompts of an earlier
+    /// run. `end` where nobody said how long a run is.
+    pub(super) fn scenario(&self, end: End) -> Result<Scenario, Error> {
+        self.flags.scenario(self.scenario.as_deref(), new_seed(), end)
     }
+}
+
+/// A seed that no earlier run had.
+pub(super) fn new_seed() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
 }

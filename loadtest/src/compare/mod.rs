@@ -175,7 +175,7 @@ impl fmt::Display for Comparison {
         }
         writeln!(
             f,
-            "{:<26}{:>12}{:>12}{:>9}  {:<18}verdict on B",
+            "{:<26}{:>12}{:>12}{:>9}  {:<20}verdict on B",
             "figure",
             "A (mean)",
             "B (mean)",
@@ -188,7 +188,7 @@ impl fmt::Display for Comparison {
                 row.interval_percent.map_or("-".into(), |[low, high]| format!("{low:+.1} to {high:+.1}%"));
             writeln!(
                 f,
-                "{:<26}{:>12}{:>12}{difference:>9}  {interval:<18}{}",
+                "{:<26}{:>12}{:>12}{difference:>9}  {interval:<20}{}",
                 row.figure,
                 rounded(row.a.mean),
                 rounded(row.b.mean),

@@ -23,9 +23,9 @@ impl SavedReport {
         Ok(Self { path: path.to_owned(), report: Report::load(path)? })
     }
 
-    /// What the run asked for, to tell whether two runs asked the same.
-    pub fn model(&self) -> &str {
-        &self.report.model
+    /// What it says.
+    pub(crate) const fn report(&self) -> &Report {
+        &self.report
     }
 }
 

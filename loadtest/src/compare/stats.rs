@@ -1,6 +1,10 @@
 //! Student's t and Welch's interval, for means of few repeats. Pure.
 
+use std::fmt;
+
 use serde::Serialize;
+
+use crate::assertion::rounded;
 
 /// The share of intervals that hold the truth.
 pub const CONFIDENCE: f64 = 0.95;
@@ -33,6 +37,16 @@ impl Sample {
     pub fn half_width(&self) -> Option<f64> {
         let degrees = self.count.checked_sub(1).filter(|degrees| *degrees > 0)?;
         Some(t_quantile(upper(), degrees as f64) * (self.variance / self.count as f64).sqrt())
+    }
+}
+
+impl fmt::Display for Sample {
+    /// The mean and its interval, where repeats tell it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&match self.half_width() {
+            Some(half_width) => format!("{} ± {}", rounded(self.mean), rounded(half_width)),
+            None => rounded(self.mean),
+        })
     }
 }
 

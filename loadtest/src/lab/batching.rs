@@ -2,8 +2,7 @@
 
 use super::Findings;
 use super::bench::Bench;
-use super::table::{Series, Table};
-use crate::assertion::rounded;
+use super::table::{Bars, Table, brief};
 use crate::error::Error;
 use crate::scenario::{Answers, Arrivals, Length, Prompts, Scenario};
 
@@ -30,7 +29,7 @@ struct Point {
 /// Every stream sends at once and answers are equally long, so that the batch is full from its start to its end.
 fn scenario(target: &str, streams: u32) -> Scenario {
     Scenario {
-        question: if streams == 1 { "1 stream".to_owned() } else { format!("{streams} streams") },
+        question: self::streams(streams),
         target: target.to_owned(),
         seed: u64::from(streams),
         arrivals: Arrivals::ClosedLoop { users: streams, think_time_s: 0.0 },
@@ -84,11 +83,11 @@ fn findings(points: &[Point]) -> Findings {
     for point in points {
         table.row([
             point.streams.to_string(),
-            rounded(point.tokens_per_s),
-            rounded(point.tokens_per_s / alone),
-            rounded(point.tokens_per_s / f64::from(point.streams)),
-            rounded(point.inter_token_ms),
-            rounded(point.ttft_ms),
+            brief(point.tokens_per_s),
+            brief(point.tokens_per_s / alone),
+            brief(point.tokens_per_s / f64::from(point.streams)),
+            brief(point.inter_token_ms),
+            brief(point.ttft_ms),
         ]);
     }
     let measured = points.last().map_or(f64::NAN, |point| point.tokens_per_s / alone);
@@ -97,26 +96,27 @@ fn findings(points: &[Point]) -> Findings {
         sentences.push(format!(
             "{} streams get {} times the tokens of one; each of them waits {} times as long for its next token.",
             last.streams,
-            rounded(measured),
-            rounded(last.inter_token_ms / first.inter_token_ms)
+            brief(measured),
+            brief(last.inter_token_ms / first.inter_token_ms)
         ));
     }
     sentences.push(growth(points));
-    let series = |title: &str, y: &str, value: fn(&Point) -> f64| Series {
-        title: title.to_owned(),
-        x: "streams".to_owned(),
-        y: y.to_owned(),
-        points: points.iter().map(|point| (f64::from(point.streams), value(point))).collect(),
+    let bars = |title: &str, unit: &str, value: fn(&Point) -> f64| {
+        Bars::new(title, unit, points.iter().map(|point| (streams(point.streams), value(point))))
     };
     Findings {
         measured,
         sentences,
-        series: vec![
-            series("Throughput", "tokens/s", |point| point.tokens_per_s),
-            series("Inter-token latency", "ms", |point| point.inter_token_ms),
+        bars: vec![
+            bars("Throughput of all streams", "tokens/s", |point| point.tokens_per_s),
+            bars("Wait of a stream for its next token", "ms", |point| point.inter_token_ms),
         ],
         tables: vec![table],
     }
+}
+
+fn streams(count: u32) -> String {
+    if count == 1 { "1 stream".to_owned() } else { format!("{count} streams") }
 }
 
 /// Where more streams stop to pay: what comes after never gets a quarter more.
@@ -155,11 +155,11 @@ mod tests {
         assert!((findings.measured - 2.2).abs() < 1e-9);
         assert_eq!(
             findings.sentences[0],
-            "4 streams get 2.2 times the tokens of one; each of them waits 1.818 times as long for its next token."
+            "4 streams get 2.2 times the tokens of one; each of them waits 1.82 times as long for its next token."
         );
         assert_eq!(findings.sentences[1], "Beyond 2 in the batch the total gains less than a quarter.");
         assert_eq!(findings.tables[0].rows[1][..4], ["2", "20", "2", "10"]);
-        assert_eq!(findings.series[0].points, [(1.0, 10.0), (2.0, 20.0), (4.0, 22.0)]);
+        assert_eq!(findings.bars[0].bars[1], ("2 streams".to_owned(), 20.0));
     }
 
     #[test]

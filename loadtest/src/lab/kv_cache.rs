@@ -2,8 +2,7 @@
 
 use super::Findings;
 use super::bench::Bench;
-use super::table::{Series, Table};
-use crate::assertion::rounded;
+use super::table::{Bars, Table, brief};
 use crate::error::Error;
 use crate::scenario::{Answers, Arrivals, Length, Prompts, Scenario};
 
@@ -147,7 +146,7 @@ fn findings(cold: Prefix, warm: Prefix, crowds: &[Crowd]) -> Findings {
     let title = format!("Prompts of about {} tokens, one at a time", PREFIX_TOKENS + OWN_TOKENS);
     let mut prefixes = Table::new(&title, &["prefix", "first token ms (median)", "prompt found in cache"]);
     for (name, prefix) in [("new each time", cold), ("seen before", warm)] {
-        prefixes.row([name.to_owned(), rounded(prefix.ttft_ms), percent(prefix.hit_share)]);
+        prefixes.row([name.to_owned(), brief(prefix.ttft_ms), percent(prefix.hit_share)]);
     }
     let title = format!("{USERS} requests of {SHORT_PROMPT_TOKENS} + {LONG_ANSWER_TOKENS} tokens at once");
     let columns = ["cache", "usage at most", "preemptions", "tokens/s", "slowest ms"];
@@ -161,33 +160,41 @@ fn findings(cold: Prefix, warm: Prefix, crowds: &[Crowd]) -> Findings {
         crowded.row([
             cache,
             percent(crowd.usage_max),
-            rounded(crowd.preemptions),
-            rounded(crowd.tokens_per_s),
-            rounded(crowd.slowest_ms),
+            brief(crowd.preemptions),
+            brief(crowd.tokens_per_s),
+            brief(crowd.slowest_ms),
         ]);
     }
     let measured = cold.ttft_ms / warm.ttft_ms;
     let mut sentences = vec![format!(
         "With {} of the prompt found in the cache, the first token comes {} times sooner.",
         percent(warm.hit_share),
-        rounded(measured)
+        brief(measured)
     )];
     if let [room, no_room] = crowds {
         sentences.push(format!(
             "In the small cache requests were preempted {} times; tokens/s are {} of what they were with room, and the \
              slowest request took {} times as long.",
-            rounded(no_room.preemptions),
+            brief(no_room.preemptions),
             percent(no_room.tokens_per_s / room.tokens_per_s),
-            rounded(no_room.slowest_ms / room.slowest_ms)
+            brief(no_room.slowest_ms / room.slowest_ms)
         ));
     }
-    let series = Series {
-        title: "Time to first token over the share of the prompt in the cache".to_owned(),
-        x: "share found".to_owned(),
-        y: "ms".to_owned(),
-        points: vec![(cold.hit_share, cold.ttft_ms), (warm.hit_share, warm.ttft_ms)],
+    let first_token = [("new each time", cold), ("seen before", warm)];
+    let of_crowds = |title: &str, unit: &str, value: fn(&Crowd) -> f64| {
+        let cases = ["room for all", "room for half"].into_iter().zip(crowds);
+        Bars::new(title, unit, cases.map(|(name, crowd)| (name.to_owned(), value(crowd))))
     };
-    Findings { measured, sentences, tables: vec![prefixes, crowded], series: vec![series] }
+    let bars = vec![
+        Bars::new(
+            "Time to first token",
+            "ms",
+            first_token.map(|(name, prefix)| (name.to_owned(), prefix.ttft_ms)),
+        ),
+        of_crowds("Throughput", "tokens/s", |crowd| crowd.tokens_per_s),
+        of_crowds("The slowest request", "ms", |crowd| crowd.slowest_ms),
+    ];
+    Findings { measured, sentences, tables: vec![prefixes, crowded], bars }
 }
 
 #[cfg(test)]

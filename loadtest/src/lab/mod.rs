@@ -25,7 +25,7 @@ mod text;
 
 use bench::Bench;
 use predict::Prediction;
-use table::{Series, Table};
+use table::{Bars, Table};
 use text::Text;
 
 /// The files of a lab within its folder.
@@ -92,8 +92,8 @@ struct Findings {
     /// The same in words, and whatever else the numbers say.
     sentences: Vec<String>,
     tables: Vec<Table>,
-    /// For plots.
-    series: Vec<Series>,
+    /// The plots.
+    bars: Vec<Bars>,
 }
 
 /// All of a lab, for `lab.json`.
@@ -169,6 +169,9 @@ async fn conduct(args: LabArgs, stop: &CancellationToken) -> Result<(), Error> {
 
     for table in &findings.tables {
         say(&format!("\n{}", table.to_string().trim_end()));
+    }
+    for bars in &findings.bars {
+        say(&format!("\n{}", bars.to_string().trim_end()));
     }
     say("");
     findings.sentences.iter().for_each(|sentence| say(sentence));

@@ -2,9 +2,10 @@
 
 use std::fmt::Write;
 
+use super::table::brief;
 use super::text::{Text, html};
-use super::{Findings, Table};
-use crate::plot::{Axis, Kind, Look, Plot, escape};
+use super::{Bars, Findings, Table};
+use crate::plot::escape;
 use crate::report::html::STYLE;
 
 /// The whole page.
@@ -19,7 +20,8 @@ pub(super) fn render(text: &Text, findings: &Findings, compared: Option<&str>) -
     let _ = writeln!(page, "<h2>Prediction</h2>\n{}", html(&text.prediction));
     page.push_str("<h2>Measured on this machine</h2>\n");
     findings.tables.iter().for_each(|table| page.push_str(&table_of(table)));
-    page.push_str(&plots(findings));
+    let plots: String = findings.bars.iter().map(plot).collect();
+    let _ = writeln!(page, "<div class=\"plots\">\n{plots}</div>");
     for sentence in findings.sentences.iter().map(String::as_str).chain(compared) {
         let _ = writeln!(page, "<p>{}</p>", escape(sentence));
     }
@@ -28,10 +30,11 @@ pub(super) fn render(text: &Text, findings: &Findings, compared: Option<&str>) -
 }
 
 fn table_of(table: &Table) -> String {
-    let mut shown = format!("<table><caption>{}</caption>\n<tr>", escape(&table.title));
+    let mut shown = format!("<h3>{}</h3>\n<div class=\"scroll\"><table>\n<tr>", escape(&table.title));
     let cells = |shown: &mut String, tag: &str, cells: &[String]| {
-        for cell in cells {
-            let _ = write!(shown, "<{tag}>{}</{tag}>", escape(cell));
+        for (at, cell) in cells.iter().enumerate() {
+            let class = if at == 0 { " class=\"text\"" } else { "" };
+            let _ = write!(shown, "<{tag}{class}>{}</{tag}>", escape(cell));
         }
         shown.push_str("</tr>\n");
     };
@@ -40,20 +43,39 @@ fn table_of(table: &Table) -> String {
         shown.push_str("<tr>");
         cells(&mut shown, "td", row);
     }
-    shown + "</table>\n"
+    shown + "</table></div>\n"
 }
 
-/// One plot a series.
-fn plots(findings: &Findings) -> String {
-    let drawn = findings.series.iter().filter_map(|series| {
-        let axis = |label: &str| Axis::new(label, Kind::Linear);
-        let mut plot = Plot::new(&series.title, axis(&series.x), axis(&series.y));
-        let points = series.points.iter().map(|(x, y)| (*x, Some(*y)));
-        plot.line(&series.y, Look::default(), points);
-        let svg = plot.svg()?;
-        Some(format!("<figure><figcaption>{}</figcaption>{svg}</figure>\n", escape(&series.title)))
-    });
-    drawn.collect()
+/// Bars below each other, each with its value at its end.
+fn plot(bars: &Bars) -> String {
+    const WIDTH: f64 = 640.0;
+    const ROW: f64 = 28.0;
+    // Room for the labels before the bars, and for a value behind the longest one.
+    const LEFT: f64 = 150.0;
+    const RIGHT: f64 = 70.0;
+    let title = format!("{}, {}", bars.title, bars.unit);
+    let mut svg = format!(
+        "<svg viewBox=\"0 0 {WIDTH} {:.0}\" role=\"img\" aria-label=\"{}\">\n",
+        ROW * bars.bars.len() as f64 + 8.0,
+        escape(&title)
+    );
+    for (at, (label, value)) in bars.bars.iter().enumerate() {
+        let top = ROW * at as f64 + 8.0;
+        let length = (WIDTH - LEFT - RIGHT) * bars.share(*value);
+        let _ = writeln!(
+            svg,
+            "<text class=\"end\" x=\"{:.1}\" y=\"{:.1}\">{}</text>\
+             <rect class=\"bar\" x=\"{LEFT:.1}\" y=\"{top:.1}\" width=\"{length:.1}\" height=\"18\"/>\
+             <text x=\"{:.1}\" y=\"{:.1}\">{}</text>",
+            LEFT - 8.0,
+            top + 13.5,
+            escape(label),
+            LEFT + length + 6.0,
+            top + 13.5,
+            brief(*value)
+        );
+    }
+    format!("<figure><h3>{}</h3>\n{svg}</svg></figure>\n", escape(&title))
 }
 
 #[cfg(test)]
@@ -68,7 +90,7 @@ mod tests {
             measured: 2.0,
             sentences: vec!["It doubled.".into()],
             tables: vec![table],
-            series: vec![],
+            bars: vec![Bars::new("T & U", "ms", [("cold".to_owned(), 4.0), ("warm".to_owned(), 1.0)])],
         };
         let text = Text {
             title: "T".into(),
@@ -77,9 +99,17 @@ mod tests {
             explanation: "E.".into(),
         };
         let page = render(&text, &findings, Some("You said 2."));
-        for part in
-            ["<p>Q?</p>", "<p>P.</p>", "<td>&lt;1&gt;</td>", "Rows &amp; columns", "doubled", "You said 2."]
-        {
+        for part in [
+            "<p>Q?</p>",
+            "<p>P.</p>",
+            "<td class=\"text\">&lt;1&gt;</td>",
+            "Rows &amp; columns",
+            "doubled",
+            "You said 2.",
+            "T &amp; U, ms",
+            "width=\"420.0\"",
+            "width=\"105.0\"",
+        ] {
             assert!(page.contains(part), "{part} in {page}");
         }
         assert!(!page.contains("http") && !page.contains("<script"), "{page}");

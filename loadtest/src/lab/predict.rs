@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use tokio_util::sync::CancellationToken;
 
 use super::say;
-use crate::assertion::rounded;
+use super::table::brief;
 use crate::error::Error;
 
 /// A number, if the reader gave one.
@@ -35,11 +35,11 @@ impl Prediction {
         let judged = if low > 0.0 && high / low <= 1.25 {
             "close".to_owned()
         } else if low > 0.0 {
-            format!("off by a factor of {}", rounded(high / low))
+            format!("off by a factor of {}", brief(high / low))
         } else {
             "far off".to_owned()
         };
-        Some(format!("You said {}, it is {}: {judged}.", rounded(predicted), rounded(measured)))
+        Some(format!("You said {}, it is {}: {judged}.", brief(predicted), brief(measured)))
     }
 }
 

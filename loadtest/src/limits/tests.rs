@@ -85,7 +85,7 @@ fn time_that_the_server_does_not_know_of_is_the_networks() {
     let counts: Vec<f64> = (0..MOMENTS).map(|second| 100.0 * second as f64).collect();
     let read = read(&[(names::WORKER_TTFT_SUM, &seconds), (names::WORKER_TTFT_COUNT, &counts)]);
     let limits = |ttft_mean_ms| {
-        let seen = Seen { ttft_mean_ms: Some(ttft_mean_ms), sent: 100, broken: 0 };
+        let seen = Seen { ttft_mean_ms: Some(ttft_mean_ms), sent: 100, broken: 0, ..Seen::default() };
         judge(&read, &seen)[0].clone()
     };
     assert_eq!(limits(14.0).limit, Limit::Unknown);
@@ -99,7 +99,7 @@ fn time_that_the_server_does_not_know_of_is_the_networks() {
 
 #[test]
 fn connections_that_break_are_the_networks() {
-    let seen = Seen { sent: 100, broken: 2, ttft_mean_ms: None };
+    let seen = Seen { sent: 100, broken: 2, ..Seen::default() };
     let found = judge(&TargetMetrics::default(), &seen);
     assert_eq!(found[0].limit, Limit::Network);
     assert_eq!(found[0].evidence, "2 of 100 requests got no connection or lost it");
@@ -128,4 +128,66 @@ fn causes_come_before_their_effects() {
     let read = read(&[(names::KV_USAGE, &[1.0]), (names::RUNNING, &[16.0]), (names::WAITING, GROWING)]);
     let found: Vec<Limit> = judge(&read, &Seen::default()).iter().map(|finding| finding.limit).collect();
     assert_eq!(found, [Limit::KvBlocks, Limit::BatchBudget, Limit::Queue]);
+}
+
+/// What the run itself saw of requests that came for 20 s.
+fn flow(due: u64, ended: u64, e2e_p50_s: f64) -> Seen {
+    Seen { flow: Some(Flow { due, ended, sending_s: 20.0, e2e_p50_s }), ..Seen::default() }
+}
+
+#[test]
+fn requests_that_come_and_do_not_go_are_a_queue_whoever_tells_of_none() {
+    let silent = read(&[(names::GATEWAY_QUEUE, &[0.0])]);
+    let found = judge(&silent, &flow(100, 60, 3.0));
+    assert_eq!(found[0].limit, Limit::Queue, "{found:?}");
+    assert!(found[0].evidence.contains("100 requests came and 60 ended"), "{found:?}");
+    assert_eq!(judge(&silent, &flow(100, 90, 3.0))[0].limit, Limit::None);
+    assert_eq!(judge(&silent, &flow(9, 0, 3.0))[0].limit, Limit::None, "too few to tell");
+    let brief = judge(&silent, &flow(100, 0, 15.0));
+    assert_eq!(brief[0].limit, Limit::Unknown);
+    assert!(brief[0].evidence.contains("took 15.0 s in the median and were sent for 20.0 s"), "{brief:?}");
+}
+
+#[test]
+fn a_target_that_misses_its_targets_did_not_keep_up() {
+    let silent = read(&[(names::GATEWAY_QUEUE, &[0.0])]);
+    let missed = judge(&silent, &Seen { good_share: Some(0.4), ..Seen::default() });
+    assert_eq!(missed[0].limit, Limit::Unknown);
+    assert!(missed[0].evidence.contains("only 40.0% of requests met their targets"), "{missed:?}");
+    let met = judge(&silent, &Seen { good_share: Some(0.99), ..Seen::default() });
+    assert!(
+        met[0].evidence.starts_with("none waited in the gateway: the target kept up; the workers' own"),
+        "{met:?}"
+    );
+}
+
+/// Servers, tester and the whole machine take so many CPUs.
+fn machine(servers: f64, tester: f64, all: f64) -> TargetMetrics {
+    let seconds = |a_second: f64| (0..MOMENTS).map(|second| Some(a_second * second as f64)).collect();
+    let mut read = read(&[(names::GATEWAY_QUEUE, &[0.0])]);
+    read.sources[0].series.insert(names::CPU.to_owned(), seconds(servers));
+    let series = [(names::CPU, tester), (names::MACHINE_CPU, all)];
+    let series = series.map(|(name, rate)| (name.to_owned(), seconds(rate)));
+    read.sources.push(Source { address: TESTER.into(), series: series.into(), error: None });
+    read
+}
+
+#[test]
+fn a_machine_that_others_keep_busy_is_told_with_what_they_take() {
+    let busy = machine(1.0, 0.1, 1.95);
+    assert_eq!(
+        judge(&busy, &Seen::default())[0].evidence,
+        "the servers took 1.00, the tester took 0.10 and other programs took 0.85 of the machine's 2 CPUs, which they share"
+    );
+    assert!(
+        disturbance(&busy).expect("told").starts_with("other programs took 0.85 of the machine's 2 CPUs")
+    );
+    assert_eq!(disturbance(&machine(1.7, 0.1, 1.95)), None);
+}
+
+#[test]
+fn others_do_not_limit_servers_that_hardly_want_a_cpu() {
+    let idle = machine(0.1, 0.05, 2.0);
+    assert_eq!(judge(&idle, &Seen::default())[0].limit, Limit::None);
+    assert!(disturbance(&idle).is_some());
 }

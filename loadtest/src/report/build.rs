@@ -2,11 +2,11 @@
 
 use super::{ErrorCount, Event, Goodput, Report, Requests, SCHEMA, Throughput, Tokens, figures, validity};
 use crate::error::Error;
-use crate::limits::{self, Seen};
+use crate::limits::{self, Flow, Seen};
 use crate::metrics::Metrics;
 use crate::prompts::PromptBasis;
 use crate::record::FailureKind;
-use crate::scenario::Scenario;
+use crate::scenario::{Arrivals, Scenario, Targets};
 use crate::scrape::TargetMetrics;
 
 /// What a report is made of.
@@ -45,7 +45,7 @@ impl Report {
     pub fn new(facts: RunFacts) -> Self {
         let (notes, metrics) = (notes(&facts), &facts.metrics);
         let invalid_reasons = validity::reasons(metrics, &facts.scenario.arrivals);
-        let limits = limits::judge(&facts.target_metrics, &seen(metrics));
+        let limits = limits::judge(&facts.target_metrics, &seen(metrics, &facts.scenario));
         let verdict = limits.first().map(|first| format!("{}: {}", first.limit.name(), first.evidence));
         let requests = requests(&facts);
         let [scheduled, sent, between_tokens, tester] = figures::of(&metrics.latencies);
@@ -138,8 +138,8 @@ impl RunFacts {
         if self.model != other.model {
             return Err(Error::Merge(format!("one is of model {}, one of {}", self.model, other.model)));
         }
-        if let Some(field) = difference(&self.scenario, &other.scenario) {
-            return Err(Error::Merge(format!("their scenarios differ in `{field}`")));
+        if let Some(difference) = self.scenario.differences(&other.scenario).first() {
+            return Err(Error::Merge(format!("their scenarios differ: {difference}")));
         }
         self.metrics.merge(&other.metrics)?;
         self.started_unix_s = self.started_unix_s.min(other.started_unix_s);
@@ -157,16 +157,6 @@ impl RunFacts {
         self.target_metrics.merge(other.target_metrics);
         Ok(self)
     }
-}
-
-/// The first field in which two scenarios differ.
-fn difference(one: &Scenario, other: &Scenario) -> Option<String> {
-    let fields = |scenario: &Scenario| match serde_json::to_value(scenario) {
-        Ok(serde_json::Value::Object(fields)) => fields,
-        _ => serde_json::Map::new(),
-    };
-    let (one, other) = (fields(one), fields(other));
-    one.iter().find(|(name, value)| other.get(*name) != Some(*value)).map(|(name, _)| name.clone())
 }
 
 fn requests(facts: &RunFacts) -> Requests {
@@ -227,13 +217,29 @@ fn errors(metrics: &Metrics) -> Vec<ErrorCount> {
     errors
 }
 
-fn seen(metrics: &Metrics) -> Seen {
-    let ttft = &metrics.latencies.sent_ttft;
+fn seen(metrics: &Metrics, scenario: &Scenario) -> Seen {
+    let (ttft, counts) = (&metrics.latencies.sent_ttft, &metrics.counts);
+    let offered = counts.succeeded + counts.failed + counts.unsent;
+    let has_targets = scenario.targets != Targets::default();
     Seen {
         ttft_mean_ms: (!ttft.is_empty()).then(|| ttft.mean() / 1e3),
-        sent: metrics.counts.succeeded + metrics.counts.failed,
+        sent: counts.succeeded + counts.failed,
         broken: failures(metrics, FailureKind::Connect) + failures(metrics, FailureKind::Disconnected),
+        good_share: (has_targets && offered > 0).then(|| counts.good as f64 / offered as f64),
+        flow: flow(metrics, &scenario.arrivals),
     }
+}
+
+/// What came and went in the second half of the time in which requests became due.
+fn flow(metrics: &Metrics, arrivals: &Arrivals) -> Option<Flow> {
+    let span = metrics.spans.due.filter(|_| !matches!(arrivals, Arrivals::ClosedLoop { .. }))?;
+    let (half_s, end_s) = ((span.first_us + span.last_us) / 2_000_000, span.last_us / 1_000_000);
+    let late = metrics.timeline.moments().filter(|moment| (half_s..=end_s).contains(&moment.at_s));
+    let (due, ended) = late.fold((0, 0), |(due, ended), moment| {
+        (due + moment.bucket.offered, ended + moment.bucket.completed + moment.bucket.failed)
+    });
+    let e2e_p50_s = metrics.latencies.sent_e2e.value_at_quantile(0.5) as f64 / 1e6;
+    Some(Flow { due, ended, sending_s: span.seconds(), e2e_p50_s })
 }
 
 fn notes(facts: &RunFacts) -> Vec<String> {
@@ -264,6 +270,7 @@ fn notes(facts: &RunFacts) -> Vec<String> {
     count(facts.warmup_failed, "warm-up requests failed");
     count(facts.abandoned, "requests were in flight when the run was interrupted and are in no figure");
     let unread = facts.events.iter().filter(|event| event.error.is_some()).count() as u64;
-    count(unread, "faults could not be done; see events");
+    count(unread, "of the faults could not be done; see events");
+    notes.extend(limits::disturbance(&facts.target_metrics));
     notes
 }

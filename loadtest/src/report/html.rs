@@ -5,9 +5,13 @@ use std::fmt::Write;
 use super::{Report, describe};
 use crate::plot::{Plot, escape};
 
+mod comparison;
 mod plots;
 mod runs;
 mod tables;
+
+pub(crate) use comparison::comparison;
+pub(crate) use runs::{Run, Runs};
 
 /// The look of every page.
 pub(crate) const STYLE: &str = include_str!("html/style.css");
@@ -18,13 +22,18 @@ pub fn page(reports: &[Report]) -> String {
     let (title, body) = match reports {
         [] => ("no run".to_owned(), "<h1>No run</h1>\n".to_owned()),
         [report] => (title(report), one(report)),
-        several => (title(&several[0]), runs::several(several)),
+        several => return Runs::by_load(several).page(),
     };
+    document(&title, &body)
+}
+
+/// A page around its body.
+pub(crate) fn document(title: &str, body: &str) -> String {
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" \
          content=\"width=device-width, initial-scale=1\">\n<title>{}</title>\n<style>\n{STYLE}</style>\n</head>\n\
          <body>\n{body}</body>\n</html>\n",
-        escape(&title)
+        escape(title)
     )
 }
 

@@ -63,8 +63,10 @@ fn outcome(report: &Report, to: &mut impl Write) -> Result<()> {
         goodput.per_s,
         describe::targets(&report.scenario.targets)
     )?;
-    if let Some(usd) = report.usd_per_million_good_tokens {
-        writeln!(to, "cost        ${usd:.2} a million tokens of good requests")?;
+    match (report.usd_per_million_good_tokens, report.scenario.usd_per_hour) {
+        (Some(usd), _) => writeln!(to, "cost        ${usd:.2} a million tokens of good requests")?,
+        (None, Some(_)) => writeln!(to, "cost        no price: no request was good")?,
+        (None, None) => {}
     }
     writeln!(
         to,

@@ -295,7 +295,7 @@ fn only_one_runs_reports_are_merged() {
     let refused = |reports: Vec<Report>| Report::merge(reports).expect_err("refused").to_string();
     assert!(refused(Vec::new()).contains("there are none"));
     let other = Report::new(facts_of(Scenario { seed: 3, ..Scenario::default() }, &[success()]));
-    assert!(refused(vec![Report::new(facts(&[])), other]).contains("differ in `seed`"));
+    assert!(refused(vec![Report::new(facts(&[])), other]).contains("differ: `seed` is"));
     let other = Report { model: "n".into(), ..Report::new(facts(&[])) };
     assert!(refused(vec![Report::new(facts(&[])), other]).contains("one is of model m, one of n"));
 }

@@ -17,6 +17,9 @@ pub(crate) mod names {
     pub(crate) const GATEWAY_QUEUE: &str = "tenk_gateway_queue_depth";
     pub(crate) const GATEWAY_REJECTED: &str = "tenk_gateway_rejected_total";
     pub(crate) const CPU: &str = "process_cpu_seconds_total";
+    pub(crate) const STARTED: &str = "process_start_time_seconds";
+    /// Of all programs of the machine, as the tester reads it.
+    pub(crate) const MACHINE_CPU: &str = "machine_cpu_seconds_total";
     pub(crate) const MEMORY: &str = "process_resident_memory_bytes";
 }
 
@@ -36,6 +39,7 @@ const KEPT: &[(&str, &str, Join)] = &[
     ("llamacpp:requests_processing", RUNNING, Join::Sum),
     (CPU, CPU, Join::Sum),
     (MEMORY, MEMORY, Join::Sum),
+    (STARTED, STARTED, Join::Max),
     ("sglang:num_queue_reqs", WAITING, Join::Sum),
     ("sglang:num_running_reqs", RUNNING, Join::Sum),
     ("sglang:token_usage", KV_USAGE, Join::Max),

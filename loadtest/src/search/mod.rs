@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::assertion::{Assertion, Judgement, Operator};
 use crate::error::Error;
-use crate::figures::{self, Runner};
+use crate::figures::{self, Runner, run_label};
 use crate::scenario::{Arrivals, Scenario, Targets};
 
 mod report;
@@ -69,7 +69,7 @@ impl Search {
             // Each run asks other prompts, or the caches of one would answer the next.
             scenario.seed = self.scenario.seed.wrapping_add(number as u64);
             let run_started = Instant::now();
-            match runner.run(scenario, &format!("run-{number:03}"), stop).await {
+            match runner.run(scenario, &run_label(number), stop).await {
                 Ok(run) if figures::Figures::interrupted(&run) => break Ended::Interrupted,
                 Err(Error::Interrupted) => break Ended::Interrupted,
                 // Nothing is lost, and the reason is all there is to say.

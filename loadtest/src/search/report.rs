@@ -78,6 +78,17 @@ pub struct RateSummary {
     pub figures: BTreeMap<String, Sample>,
 }
 
+impl RateSummary {
+    /// The decision in words.
+    pub fn verdict(&self) -> &'static str {
+        match self.decision {
+            Some(true) => "meets",
+            Some(false) => "does not",
+            None => "open",
+        }
+    }
+}
+
 /// A search from its start to wherever it came.
 #[derive(Clone, Debug, Serialize)]
 pub struct SearchReport {
@@ -119,6 +130,11 @@ impl SearchReport {
     pub(super) fn take(&mut self, measured: Measured, state: &SearchState) {
         self.runs.push(measured);
         self.settle(state);
+    }
+
+    /// The figures that targets speak of.
+    pub(crate) fn figures(&self) -> &[String] {
+        &self.figures
     }
 
     /// Brings what is derived from the runs up to date.
@@ -186,19 +202,11 @@ impl fmt::Display for SearchReport {
         self.figures.iter().try_for_each(|figure| write!(f, "{figure:>24}"))?;
         writeln!(f)?;
         for rate in &self.rates {
-            let verdict = match rate.decision {
-                Some(true) => "meets",
-                Some(false) => "does not",
-                None => "open",
-            };
+            let verdict = rate.verdict();
             let (met, missed, invalid) = (rate.met, rate.missed, rate.invalid);
             write!(f, "{:>12}{met:>6}{missed:>8}{invalid:>9}  {verdict:<10}", rounded(rate.rate))?;
             for figure in &self.figures {
-                let shown =
-                    rate.figures.get(figure).map_or("-".to_owned(), |sample| match sample.half_width() {
-                        Some(half_width) => format!("{} ± {}", rounded(sample.mean), rounded(half_width)),
-                        None => rounded(sample.mean),
-                    });
+                let shown = rate.figures.get(figure).map_or("-".to_owned(), ToString::to_string);
                 write!(f, "{shown:>24}")?;
             }
             writeln!(f)?;

@@ -1,5 +1,7 @@
 //! Which rate to try next. Pure: a function of what was observed, so that a search can be replayed and gone on with.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -68,6 +70,16 @@ pub enum Outcome {
     Missed,
     /// The tester could not keep its schedule: the run says nothing of the target.
     Invalid,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Met => "met",
+            Self::Missed => "missed",
+            Self::Invalid => "invalid",
+        })
+    }
 }
 
 /// The runs at one rate.

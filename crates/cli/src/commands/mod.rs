@@ -1,6 +1,7 @@
 //! One command a file.
 
 mod config;
+mod eval;
 mod gateway;
 mod key;
 mod model;
@@ -26,6 +27,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
         Command::Gateway(args) => gateway::run(args).await,
         Command::Worker(args) => worker::run(args).await,
         Command::Model(command) => model::run(command),
+        Command::Eval(command) => eval::run(command),
         Command::Profile(command) => profile::run(&command),
         Command::Key(command) => key::run(&command),
         Command::Config(command) => config::run(&command),

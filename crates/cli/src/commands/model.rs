@@ -89,7 +89,7 @@ fn shape(name: &str, inspection: &Inspection) -> String {
         ("vocabulary", format!("{vocab_size} tokens")),
         ("context", format!("{context_len} tokens")),
         ("on disk", megabytes(inspection.file_bytes)),
-        ("weights in memory", format!("{weights_bytes} as f32")),
+        ("weights in memory", format!("{weights_bytes} as int8")),
         ("KV for 1,000 tokens", format!("{kv_bytes} as f16")),
     ];
     let mut text: String = rows.iter().map(|(what, value)| format!("{what:<22} {value}\n")).collect();

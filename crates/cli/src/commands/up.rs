@@ -30,6 +30,7 @@ pub(super) async fn run(args: UpArgs) -> Result<ExitCode> {
     let profiles = simulated::profiles(args.engine.engine, &args.profile, &args.model)?;
     let (mut config, voice) = commands::set_up(&args.role, Role::Up, |config| {
         config.gateway.listen = args.listen.unwrap_or(config.gateway.listen);
+        config.engine.device = args.compute.device.map_or(config.engine.device, Into::into);
         config.response_cache.redis_url = args.redis.or(config.response_cache.redis_url.take());
         // People are spoken to on the terminal; the log is for what is wrong.
         if !config.is_given("log.filter") {

@@ -17,6 +17,7 @@ pub(super) async fn run(args: WorkerArgs) -> Result<ExitCode> {
     let profile = simulated::profiles(args.engine.engine, names[0], names[1])?.pop();
     let (config, voice) = commands::set_up(&args.role, Role::Worker, |config| {
         config.worker.listen = args.listen.unwrap_or(config.worker.listen);
+        config.engine.device = args.compute.device.map_or(config.engine.device, Into::into);
         config.model.name = args.model.unwrap_or_else(|| std::mem::take(&mut config.model.name));
         config.model.served_name = args.served_model_name.or(config.model.served_name.take());
         config.worker.step_log = args.step_log.or(config.worker.step_log.take());

@@ -40,6 +40,18 @@ fn off_loopback_a_role_wants_keys() {
     }
 }
 
+#[cfg(not(feature = "cuda"))]
+#[test]
+fn a_gpu_that_is_asked_for_but_cannot_be_used_is_told_in_one_sentence() {
+    let (_folder, path) = tiny_model();
+    let ended =
+        run(&mut tenk(["worker", "--device", "cuda", "--listen", "127.0.0.1:0", "--model", text(&path)]));
+    for part in ["`engine.device` is \"cuda\"", "--features cuda", "\"auto\""] {
+        assert!(ended.refused().contains(part), "{ended:?}");
+    }
+    assert!(!ended.stderr.contains("--model"), "another model would not help: {ended:?}");
+}
+
 #[test]
 fn a_gateway_without_workers_or_with_a_wrong_one_says_what_to_give() {
     let ended = run(&mut tenk(["gateway", "--listen", "127.0.0.1:0"]));

@@ -1,9 +1,61 @@
 //! Linear layers that may hold only one rank's share of a weight.
 
+use std::sync::Arc;
+
 use candle_core::{DType, Device, Tensor};
+use kernels::Matrix;
 
 use crate::EngineError;
 use crate::model::Weights;
+
+/// How the numbers of matrices are kept in memory, whatever they are in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WeightDtype {
+    /// 8 bits in groups of 32, for the kernels of the CPU.
+    Int8,
+    /// 32 bits.
+    F32,
+}
+
+/// Where weights go, which share of them, and as what.
+#[derive(Clone, Copy, Debug)]
+pub struct Placement<'a> {
+    /// This rank's share.
+    pub shard: Shard,
+    /// Its device.
+    pub device: &'a Device,
+    /// How matrices are kept; [`WeightDtype::Int8`] only on the CPU.
+    pub dtype: WeightDtype,
+}
+
+/// A matrix (out, in).
+#[derive(Clone, Debug)]
+pub enum Weight {
+    /// As f32, on any device.
+    Full(Tensor),
+    /// As 8-bit integers, on the CPU.
+    Int8(Arc<Matrix>),
+}
+
+impl Weight {
+    /// Takes an f32 matrix.
+    pub fn new(weight: Tensor, dtype: WeightDtype) -> Result<Self, EngineError> {
+        if dtype == WeightDtype::F32 {
+            return Ok(Self::Full(weight));
+        }
+        let (outputs, inputs) = weight.dims2()?;
+        let weights = weight.flatten_all()?.to_vec1::<f32>()?;
+        Ok(Self::Int8(Arc::new(Matrix::new(outputs, inputs, &weights))))
+    }
+
+    /// Memory that it takes, in bytes.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Full(weight) => weight.elem_count() * size_of::<f32>(),
+            Self::Int8(matrix) => matrix.bytes(),
+        }
+    }
+}
 
 /// Which share of each split weight this process holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +92,7 @@ impl Shard {
 #[derive(Clone, Debug)]
 pub struct Linear {
     /// (out, in)
-    pub weight: Tensor,
+    pub weight: Weight,
     /// (out)
     pub bias: Option<Tensor>,
 }
@@ -51,13 +103,12 @@ impl Linear {
         weights: &mut Weights,
         name: &str,
         shape: (usize, usize),
-        shard: Shard,
-        device: &Device,
+        place: Placement<'_>,
     ) -> Result<Self, EngineError> {
-        let weight = shard.narrow(&load(weights, name, shape, device)?, 0)?;
-        let bias = weights.find(&format!("{name}.bias"), &[shape.0], device)?;
-        let bias = bias.map(|bias| shard.narrow(&bias, 0)).transpose()?;
-        Ok(Self { weight, bias })
+        let weight = place.shard.narrow(&load(weights, name, shape, place.device)?, 0)?;
+        let bias = weights.find(&format!("{name}.bias"), &[shape.0], place.device)?;
+        let bias = bias.map(|bias| place.shard.narrow(&bias, 0)).transpose()?;
+        Ok(Self { weight: Weight::new(weight, place.dtype)?, bias })
     }
 
     /// Split by input: each rank computes a summand of y, to be added up by an all-reduce.
@@ -65,14 +116,14 @@ impl Linear {
         weights: &mut Weights,
         name: &str,
         shape: (usize, usize),
-        shard: Shard,
-        device: &Device,
+        place: Placement<'_>,
     ) -> Result<Self, EngineError> {
-        let weight = shard.narrow(&load(weights, name, shape, device)?, 1)?;
+        let weight = place.shard.narrow(&load(weights, name, shape, place.device)?, 1)?;
         // Only one summand may bring the bias.
-        let bias =
-            if shard.rank == 0 { weights.find(&format!("{name}.bias"), &[shape.0], device)? } else { None };
-        Ok(Self { weight, bias })
+        let brings_bias = place.shard.rank == 0;
+        let bias = format!("{name}.bias");
+        let bias = if brings_bias { weights.find(&bias, &[shape.0], place.device)? } else { None };
+        Ok(Self { weight: Weight::new(weight, place.dtype)?, bias })
     }
 }
 

@@ -12,7 +12,7 @@ mod weights;
 
 pub use batch::{Batch, BatchSequence};
 pub use config::{Architecture, ModelConfig, RopeScaling};
-pub use linear::{Linear, Shard};
+pub use linear::{Linear, Placement, Shard, Weight, WeightDtype};
 pub use rope::RopeTable;
-pub use transformer::Transformer;
+pub use transformer::{Norm, Transformer};
 pub use weights::{Weights, WeightsKind};

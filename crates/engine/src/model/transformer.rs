@@ -1,12 +1,10 @@
 //! The forward pass.
 
-use candle_core::{D, Device, IndexOp, Tensor};
-use candle_nn::ops::rms_norm;
-use candle_nn::rotary_emb::rope_thd;
+use candle_core::{DType, Device, Tensor};
 
 use crate::EngineError;
-use crate::model::{Architecture, Batch, Linear, ModelConfig, RopeTable, Shard, Weights};
-use crate::ops::Ops;
+use crate::model::{Architecture, Batch, Linear, ModelConfig, Placement, RopeTable, Shard, Weight, Weights};
+use crate::ops::{Ops, Rotation};
 
 /// The weights of one rank. Immutable, so engines in one process share them; keys and values live in [`Ops`].
 #[derive(Debug)]
@@ -14,63 +12,69 @@ pub struct Transformer {
     config: ModelConfig,
     num_heads: usize,
     num_kv_heads: usize,
-    embedding: Tensor,
+    embedding: Weight,
     layers: Vec<Layer>,
-    norm: Tensor,
+    norm: Norm,
     output: Linear,
     tied_embeddings: bool,
     rope: RopeTable,
     device: Device,
 }
 
+/// A root-mean-square norm.
+#[derive(Clone, Debug)]
+pub struct Norm {
+    /// (width)
+    pub weight: Tensor,
+    /// Added to the mean of squares.
+    pub eps: f32,
+}
+
 #[derive(Debug)]
 struct Layer {
-    attention_norm: Tensor,
+    attention_norm: Norm,
     query: Linear,
     key: Linear,
     value: Linear,
-    query_norm: Option<Tensor>,
-    key_norm: Option<Tensor>,
+    query_norm: Option<Norm>,
+    key_norm: Option<Norm>,
     output: Linear,
-    feed_forward_norm: Tensor,
+    feed_forward_norm: Norm,
     gate: Linear,
     up: Linear,
     down: Linear,
 }
 
 impl Transformer {
-    /// Reads this rank's weights to `device`, with rotary tables for `positions` positions.
-    pub fn load(
-        weights: &mut Weights,
-        positions: usize,
-        shard: Shard,
-        device: &Device,
-    ) -> Result<Self, EngineError> {
+    /// Reads this rank's weights, with rotary tables for `positions` positions.
+    pub fn load(weights: &mut Weights, positions: usize, place: Placement<'_>) -> Result<Self, EngineError> {
         let config = weights.config()?;
         weights.set_layout(&config);
         let (vocab, hidden) = (config.vocab_size, config.hidden_size);
-        let embedding = weights.get("model.embed_tokens.weight", &[vocab, hidden], device)?;
+        let embedding = weights.get("model.embed_tokens.weight", &[vocab, hidden], place.device)?;
+        let embedding = Weight::new(embedding, place.dtype)?;
         let tied_embeddings = weights.tied_embeddings(&config);
         let output = if tied_embeddings {
             Linear { weight: embedding.clone(), bias: None }
         } else {
-            Linear::column_parallel(weights, "lm_head", (vocab, hidden), Shard::WHOLE, device)?
+            let whole = Placement { shard: Shard::WHOLE, ..place };
+            Linear::column_parallel(weights, "lm_head", (vocab, hidden), whole)?
         };
         let factors = weights.find("rope_freqs.weight", &[config.head_dim / 2], &Device::Cpu)?;
         let factors = factors.map(|factors| factors.to_vec1::<f32>()).transpose()?;
         Ok(Self {
-            num_heads: shard.part(config.num_heads, "heads")?,
-            num_kv_heads: shard.part(config.num_kv_heads, "key and value heads")?,
+            num_heads: place.shard.part(config.num_heads, "heads")?,
+            num_kv_heads: place.shard.part(config.num_kv_heads, "key and value heads")?,
             layers: (0..config.num_layers)
-                .map(|layer| Layer::load(weights, layer, &config, shard, device))
+                .map(|layer| Layer::load(weights, layer, &config, place))
                 .collect::<Result<_, _>>()?,
-            norm: weights.get("model.norm.weight", &[hidden], device)?,
-            rope: RopeTable::new(&config, positions, factors, device)?,
+            norm: Norm::load(weights, "model.norm.weight", &config, place)?,
+            rope: RopeTable::new(&config, positions, factors, place.device)?,
             embedding,
             output,
             tied_embeddings,
             config,
-            device: device.clone(),
+            device: place.device.clone(),
         })
     }
 
@@ -89,6 +93,19 @@ impl Transformer {
         self.tied_embeddings
     }
 
+    /// Memory that its matrices take, in bytes.
+    pub fn weight_bytes(&self) -> usize {
+        let layer = |layer: &Layer| {
+            let Layer { query, key, value, output, gate, up, down, .. } = layer;
+            [query, key, value, output, gate, up, down]
+                .map(|linear| linear.weight.bytes())
+                .iter()
+                .sum::<usize>()
+        };
+        let output = if self.tied_embeddings { 0 } else { self.output.weight.bytes() };
+        self.embedding.bytes() + output + self.layers.iter().map(layer).sum::<usize>()
+    }
+
     /// Where the weights are.
     pub fn device(&self) -> &Device {
         &self.device
@@ -96,16 +113,19 @@ impl Transformer {
 
     /// Computes T tokens, writes their keys and values, and returns logits (`logit_rows`, vocabulary).
     pub fn forward(&self, batch: &Batch, ops: &mut dyn Ops) -> Result<Tensor, EngineError> {
-        let tokens = Tensor::new(batch.tokens.as_slice(), &self.device)?;
         let positions = Tensor::new(batch.positions.as_slice(), &self.device)?;
         let rope = self.rope.select(&positions)?;
-        let mut x = self.embedding.index_select(&tokens, 0)?;
+        let mut x = ops.embed(&self.embedding, &batch.tokens)?;
         for (index, layer) in self.layers.iter().enumerate() {
             x = self.layer(index, layer, x, &rope, batch, ops)?;
         }
+        if batch.logit_rows.is_empty() {
+            // Part of a prompt. CUDA refuses tensors without numbers.
+            return Ok(Tensor::zeros((0, self.config.vocab_size), DType::F32, &Device::Cpu)?);
+        }
         let rows = Tensor::new(batch.logit_rows.as_slice(), &self.device)?;
-        let x = self.norm(&x.index_select(&rows, 0)?, &self.norm)?;
-        ops.linear(&self.output, &x)
+        let [logits] = exactly(ops.norm_linears(&x.index_select(&rows, 0)?, &self.norm, &[&self.output])?)?;
+        Ok(logits)
     }
 
     /// (T, hidden) to (T, hidden).
@@ -114,40 +134,51 @@ impl Transformer {
         index: usize,
         layer: &Layer,
         x: Tensor,
-        rope: &(Tensor, Tensor),
+        rope: &Rotation,
         batch: &Batch,
         ops: &mut dyn Ops,
     ) -> Result<Tensor, EngineError> {
-        let normed = self.norm(&x, &layer.attention_norm)?;
-        let query =
-            self.heads(ops.linear(&layer.query, &normed)?, self.num_heads, layer.query_norm.as_ref())?;
-        let key = self.heads(ops.linear(&layer.key, &normed)?, self.num_kv_heads, layer.key_norm.as_ref())?;
-        let value = self.heads(ops.linear(&layer.value, &normed)?, self.num_kv_heads, None)?;
-        let (query, key) = (rotate(&query, rope)?, rotate(&key, rope)?);
-        let attended = ops.attention(index, &query, &key, &value, batch)?;
-        let x = (x + ops.all_reduce(ops.linear(&layer.output, &attended)?)?)?;
-
-        let normed = self.norm(&x, &layer.feed_forward_norm)?;
-        let (gate, up) = (ops.linear(&layer.gate, &normed)?, ops.linear(&layer.up, &normed)?);
-        let inner = ops.swiglu(&gate, &up)?;
-        Ok((x + ops.all_reduce(ops.linear(&layer.down, &inner)?)?)?)
+        let projections = [&layer.query, &layer.key, &layer.value];
+        let [query, key, value] = exactly(ops.norm_linears(&x, &layer.attention_norm, &projections)?)?;
+        let query = self.heads(query, self.num_heads, layer.query_norm.as_ref(), ops)?;
+        let key = self.heads(key, self.num_kv_heads, layer.key_norm.as_ref(), ops)?;
+        let value = self.heads(value, self.num_kv_heads, None, ops)?;
+        let attended = ops.attention(index, &query, &key, &value, rope, batch)?;
+        let x = ops.linear_add(&attended, &layer.output, x)?;
+        let inner = ops.norm_swiglu(&x, &layer.feed_forward_norm, &layer.gate, &layer.up)?;
+        ops.linear_add(&inner, &layer.down, x)
     }
 
     /// (T, heads · dim) to (T, heads, dim), normed head by head where the family does that.
-    fn heads(&self, x: Tensor, heads: usize, norm: Option<&Tensor>) -> Result<Tensor, EngineError> {
+    fn heads(
+        &self,
+        x: Tensor,
+        heads: usize,
+        norm: Option<&Norm>,
+        ops: &dyn Ops,
+    ) -> Result<Tensor, EngineError> {
         let x = x.reshape((x.dim(0)?, heads, self.config.head_dim))?;
-        norm.map_or(Ok(x.clone()), |norm| self.norm(&x, norm))
-    }
-
-    fn norm(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor, EngineError> {
-        debug_assert_eq!(x.dim(D::Minus1)?, weight.dim(0)?);
-        Ok(rms_norm(&x.contiguous()?, weight, self.config.rms_norm_eps as f32)?)
+        norm.map_or(Ok(x.clone()), |norm| ops.norm(&x, norm))
     }
 }
 
-/// (T, heads, dim) rotated by each row's position.
-fn rotate(x: &Tensor, (cos, sin): &(Tensor, Tensor)) -> Result<Tensor, EngineError> {
-    Ok(rope_thd(&x.unsqueeze(0)?.contiguous()?, cos, sin)?.i(0)?)
+/// One result a layer.
+fn exactly<const N: usize>(outputs: Vec<Tensor>) -> Result<[Tensor; N], EngineError> {
+    let wrong =
+        |outputs: Vec<Tensor>| EngineError::Config(format!("{N} layers gave {} results", outputs.len()));
+    outputs.try_into().map_err(wrong)
+}
+
+impl Norm {
+    fn load(
+        weights: &mut Weights,
+        name: &str,
+        config: &ModelConfig,
+        place: Placement<'_>,
+    ) -> Result<Self, EngineError> {
+        let weight = weights.get(name, &[config.hidden_size], place.device)?;
+        Ok(Self { weight, eps: config.rms_norm_eps as f32 })
+    }
 }
 
 impl Layer {
@@ -155,8 +186,7 @@ impl Layer {
         weights: &mut Weights,
         layer: usize,
         config: &ModelConfig,
-        shard: Shard,
-        device: &Device,
+        place: Placement<'_>,
     ) -> Result<Self, EngineError> {
         let name = |part: &str| format!("model.layers.{layer}.{part}");
         for part in required_beyond_llama(config.architecture) {
@@ -164,23 +194,27 @@ impl Layer {
         }
         let (hidden, inner) = (config.hidden_size, config.intermediate_size);
         let (query, kv) = (config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim);
-        let mut column =
-            |part, out| Linear::column_parallel(weights, &name(part), (out, hidden), shard, device);
+        let mut column = |part, out| Linear::column_parallel(weights, &name(part), (out, hidden), place);
         let (query_proj, key_proj) = (column("self_attn.q_proj", query)?, column("self_attn.k_proj", kv)?);
         let value_proj = column("self_attn.v_proj", kv)?;
         let (gate, up) = (column("mlp.gate_proj", inner)?, column("mlp.up_proj", inner)?);
-        let output =
-            Linear::row_parallel(weights, &name("self_attn.o_proj"), (hidden, query), shard, device)?;
-        let down = Linear::row_parallel(weights, &name("mlp.down_proj"), (hidden, inner), shard, device)?;
+        let output = Linear::row_parallel(weights, &name("self_attn.o_proj"), (hidden, query), place)?;
+        let down = Linear::row_parallel(weights, &name("mlp.down_proj"), (hidden, inner), place)?;
+        let mut head_norm = |part| -> Result<Option<Norm>, EngineError> {
+            let weight = weights.find(&name(part), &[config.head_dim], place.device)?;
+            Ok(weight.map(|weight| Norm { weight, eps: config.rms_norm_eps as f32 }))
+        };
+        let (query_norm, key_norm) =
+            (head_norm("self_attn.q_norm.weight")?, head_norm("self_attn.k_norm.weight")?);
         Ok(Self {
-            attention_norm: weights.get(&name("input_layernorm.weight"), &[hidden], device)?,
+            attention_norm: Norm::load(weights, &name("input_layernorm.weight"), config, place)?,
             query: query_proj,
             key: key_proj,
             value: value_proj,
-            query_norm: weights.find(&name("self_attn.q_norm.weight"), &[config.head_dim], device)?,
-            key_norm: weights.find(&name("self_attn.k_norm.weight"), &[config.head_dim], device)?,
+            query_norm,
+            key_norm,
             output,
-            feed_forward_norm: weights.get(&name("post_attention_layernorm.weight"), &[hidden], device)?,
+            feed_forward_norm: Norm::load(weights, &name("post_attention_layernorm.weight"), config, place)?,
             gate,
             up,
             down,

@@ -13,29 +13,41 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::EngineError;
-use crate::model::{Batch, Linear};
+use crate::model::{Batch, Linear, Norm, Weight};
 
-/// What the model needs of a device.
+/// Cosines and sines for a batch's rows, (T, dim / 2) each.
+pub type Rotation = (Tensor, Tensor);
+
+/// What the model needs of a device, in pieces as large as a device can make one pass of.
 pub trait Ops: Send {
-    /// (T, in) to (T, out).
-    fn linear(&self, linear: &Linear, x: &Tensor) -> Result<Tensor, EngineError>;
+    /// The embeddings (T, hidden) of some tokens.
+    fn embed(&self, embedding: &Weight, tokens: &[u32]) -> Result<Tensor, EngineError>;
 
-    /// Writes `key` and `value` (T, kv heads, dim) of one layer into the batch's slots, then lets each row of `query`
-    /// (T, heads, dim) attend to its own sequence up to its own position. Returns (T, heads · dim).
+    /// Norms the last dimension.
+    fn norm(&self, x: &Tensor, norm: &Norm) -> Result<Tensor, EngineError>;
+
+    /// Norms (T, in), and puts what comes of it through each of the layers: (T, out) each.
+    fn norm_linears(&self, x: &Tensor, norm: &Norm, linears: &[&Linear]) -> Result<Vec<Tensor>, EngineError>;
+
+    /// Norms (T, in), and returns `silu(gate) · up` of what comes of it.
+    fn norm_swiglu(&self, x: &Tensor, norm: &Norm, gate: &Linear, up: &Linear)
+    -> Result<Tensor, EngineError>;
+
+    /// Rotates `query` (T, heads, dim) and `key` (T, kv heads, dim), writes `key` and `value` of one layer into the
+    /// batch's slots, then lets each row of `query` attend to its own sequence up to its own position. Returns
+    /// (T, heads · dim).
     fn attention(
         &mut self,
         layer: usize,
         query: &Tensor,
         key: &Tensor,
         value: &Tensor,
+        rotation: &Rotation,
         batch: &Batch,
     ) -> Result<Tensor, EngineError>;
 
-    /// `silu(gate) · up`, element by element.
-    fn swiglu(&self, gate: &Tensor, up: &Tensor) -> Result<Tensor, EngineError>;
-
-    /// The sum of the ranks' summands.
-    fn all_reduce(&self, x: Tensor) -> Result<Tensor, EngineError>;
+    /// `sum` and what a layer makes of `x`; where ranks share the layer, what all of them make.
+    fn linear_add(&self, x: &Tensor, linear: &Linear, sum: Tensor) -> Result<Tensor, EngineError>;
 }
 
 /// How numbers lie in the KV-cache.
@@ -84,7 +96,7 @@ impl KvShape {
 }
 
 /// Sums over the ranks that share a model.
-pub trait Communicator: Send + Sync {
+pub trait Communicator: std::fmt::Debug + Send + Sync {
     /// Gives every rank the sum of all ranks' `x`, added in the order of ranks.
     fn all_reduce(&self, x: Tensor) -> Result<Tensor, EngineError>;
 }
@@ -97,13 +109,4 @@ impl Communicator for SingleRank {
     fn all_reduce(&self, x: Tensor) -> Result<Tensor, EngineError> {
         Ok(x)
     }
-}
-
-/// `x · weightᵀ + bias` with candle's own matrix product.
-fn tensor_linear(linear: &Linear, x: &Tensor) -> Result<Tensor, EngineError> {
-    let y = x.matmul(&linear.weight.t()?)?;
-    Ok(match &linear.bias {
-        Some(bias) => y.broadcast_add(bias)?,
-        None => y,
-    })
 }

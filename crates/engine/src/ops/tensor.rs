@@ -1,10 +1,12 @@
 //! Everything with candle tensors: slow on a CPU, right everywhere, and the path on CUDA.
 
-use candle_core::{D, DType, Device, Tensor};
+use candle_core::{D, DType, Device, IndexOp, Tensor};
+use candle_nn::ops::rms_norm;
+use candle_nn::rotary_emb::rope_thd;
 
-use super::{Communicator, KvDtype, KvShape, Ops, tensor_linear};
+use super::{Communicator, KvDtype, KvShape, Ops, Rotation};
 use crate::EngineError;
-use crate::model::{Batch, BatchSequence, Linear};
+use crate::model::{Batch, BatchSequence, Linear, Norm, Weight};
 
 /// Keys and values as one tensor (slots, kv heads · dim) a layer.
 pub struct TensorOps {
@@ -77,8 +79,29 @@ impl TensorOps {
 }
 
 impl Ops for TensorOps {
-    fn linear(&self, linear: &Linear, x: &Tensor) -> Result<Tensor, EngineError> {
-        tensor_linear(linear, x)
+    fn embed(&self, embedding: &Weight, tokens: &[u32]) -> Result<Tensor, EngineError> {
+        let embedding = full(embedding)?;
+        Ok(embedding.index_select(&Tensor::new(tokens, embedding.device())?, 0)?)
+    }
+
+    fn norm(&self, x: &Tensor, norm: &Norm) -> Result<Tensor, EngineError> {
+        Ok(rms_norm(&x.contiguous()?, &norm.weight, norm.eps)?)
+    }
+
+    fn norm_linears(&self, x: &Tensor, norm: &Norm, linears: &[&Linear]) -> Result<Vec<Tensor>, EngineError> {
+        let x = self.norm(x, norm)?;
+        linears.iter().map(|linear| tensor_linear(linear, &x)).collect()
+    }
+
+    fn norm_swiglu(
+        &self,
+        x: &Tensor,
+        norm: &Norm,
+        gate: &Linear,
+        up: &Linear,
+    ) -> Result<Tensor, EngineError> {
+        let x = self.norm(x, norm)?;
+        Ok((candle_nn::ops::silu(&tensor_linear(gate, &x)?)? * tensor_linear(up, &x)?)?)
     }
 
     fn attention(
@@ -87,10 +110,12 @@ impl Ops for TensorOps {
         query: &Tensor,
         key: &Tensor,
         value: &Tensor,
+        rotation: &Rotation,
         batch: &Batch,
     ) -> Result<Tensor, EngineError> {
+        let (query, key) = (rotate(query, rotation)?, rotate(key, rotation)?);
         let slots = Tensor::new(batch.slots.as_slice(), query.device())?;
-        Self::write(&self.keys[layer], key, &slots)?;
+        Self::write(&self.keys[layer], &key, &slots)?;
         Self::write(&self.values[layer], value, &slots)?;
         let rows = batch
             .sequences
@@ -100,11 +125,28 @@ impl Ops for TensorOps {
         Ok(Tensor::cat(&rows, 0)?)
     }
 
-    fn swiglu(&self, gate: &Tensor, up: &Tensor) -> Result<Tensor, EngineError> {
-        Ok((candle_nn::ops::silu(gate)? * up)?)
+    fn linear_add(&self, x: &Tensor, linear: &Linear, sum: Tensor) -> Result<Tensor, EngineError> {
+        Ok((sum + self.communicator.all_reduce(tensor_linear(linear, x)?)?)?)
     }
+}
 
-    fn all_reduce(&self, x: Tensor) -> Result<Tensor, EngineError> {
-        self.communicator.all_reduce(x)
+/// (T, heads, dim) rotated by each row's position.
+fn rotate(x: &Tensor, (cos, sin): &Rotation) -> Result<Tensor, EngineError> {
+    Ok(rope_thd(&x.unsqueeze(0)?.contiguous()?, cos, sin)?.i(0)?)
+}
+
+/// `x · weightᵀ + bias` with candle's own matrix product.
+pub(super) fn tensor_linear(linear: &Linear, x: &Tensor) -> Result<Tensor, EngineError> {
+    let y = x.matmul(&full(&linear.weight)?.t()?)?;
+    Ok(match &linear.bias {
+        Some(bias) => y.broadcast_add(bias)?,
+        None => y,
+    })
+}
+
+fn full(weight: &Weight) -> Result<&Tensor, EngineError> {
+    match weight {
+        Weight::Full(weight) => Ok(weight),
+        Weight::Int8(_) => Err(EngineError::Config("8-bit weights are for the CPU's own path".into())),
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use engine::model::{Batch, BatchSequence};
 use engine::ops::KvDtype;
-use engine::{Config, DeviceKind, EngineError, LoadOptions, LoadedModel};
+use engine::{Config, DeviceKind, EngineError, LoadOptions, LoadedModel, WeightKind};
 
 /// Prompts are no longer than this.
 pub(crate) const TOKENS_MAX: usize = 128;
@@ -15,6 +15,7 @@ pub(crate) const BLOCK_SIZE: usize = 16;
 pub(crate) fn load(path: &Path) -> Result<Arc<LoadedModel>, EngineError> {
     let config = Config {
         device: DeviceKind::Cpu,
+        weight_dtype: WeightKind::F32,
         kv_cache_tokens: TOKENS_MAX,
         kv_dtype: KvDtype::F32,
         max_model_len: None,

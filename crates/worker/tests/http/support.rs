@@ -41,7 +41,7 @@ pub(crate) fn load(context_len: usize) -> LoadedModel {
         device: DeviceKind::Cpu,
         kv_cache_tokens: context_len.max(16_384),
         kv_dtype: KvDtype::F32,
-        max_model_len: None,
+        ..EngineConfig::default()
     };
     let options = LoadOptions { name: "tiny".into(), version: "v1".into(), config };
     LoadedModel::load(&path, options).expect("loads")

@@ -18,8 +18,8 @@ pub(super) struct ClosedLoop<'a> {
 impl ClosedLoop<'_> {
     /// The report.
     pub(super) fn run(&self, tenk: &Path) -> Result<Value> {
-        let mut command = Command::new(tenk);
-        command.args(["loadtest", "run", "--json", "--ignore-eos", "--temperature", "0", "--no-keep-alive"]);
+        let mut command = loadtest_run(tenk, self.target);
+        command.args(["--ignore-eos", "--temperature", "0", "--no-keep-alive"]);
         let numbers = [
             ("--users", self.users),
             ("--requests", self.requests),
@@ -29,12 +29,23 @@ impl ClosedLoop<'_> {
         for (flag, number) in numbers {
             command.arg(flag).arg(number.to_string());
         }
-        let output =
-            command.args(["--target", self.target]).output().context("the load tester did not start")?;
-        let said = || [output.stderr.as_slice(), output.stdout.as_slice()].concat();
-        ensure!(output.status.success(), "{} failed: {}", self.target, String::from_utf8_lossy(&said()));
-        serde_json::from_slice(&output.stdout).context("the load tester's report is no JSON")
+        report_of(command)
     }
+}
+
+/// `tenk loadtest run` of this target, with its report on standard output.
+pub(super) fn loadtest_run(tenk: &Path, target: &str) -> Command {
+    let mut command = Command::new(tenk);
+    command.args(["loadtest", "run", "--json", "--target", target]);
+    command
+}
+
+/// Runs it to its end and reads the report.
+pub(super) fn report_of(mut command: Command) -> Result<Value> {
+    let output = command.output().context("the load tester did not start")?;
+    let said = || [output.stderr.as_slice(), output.stdout.as_slice()].concat();
+    ensure!(output.status.success(), "{command:?} failed: {}", String::from_utf8_lossy(&said()));
+    serde_json::from_slice(&output.stdout).context("the load tester's report is no JSON")
 }
 
 /// A figure of a report, by its path of keys.

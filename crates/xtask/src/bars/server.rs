@@ -60,13 +60,13 @@ impl Server {
         format!("http://{}", self.address)
     }
 
+    pub(super) fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The most memory that it had resident, in MiB.
     pub(super) fn resident_mib(&self) -> Result<f64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line =
-            status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("VmHWM is not there")?;
-        let kib: f64 = line.trim().trim_end_matches(" kB").parse().context("VmHWM")?;
-        Ok(kib / 1024.0)
+        memory_mib(self.child.id(), "VmHWM")
     }
 
     /// Processor time of it and of its children until now, in microseconds.
@@ -79,6 +79,14 @@ impl Server {
         // The kernel counts in hundredths of a second on every Linux that is in use.
         Ok(total * 10_000.0)
     }
+}
+
+/// One of the sizes of a process that the kernel tells, in MiB.
+pub(super) fn memory_mib(process: u32, which: &str) -> Result<f64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(which)?.strip_prefix(':'));
+    let kib = line.with_context(|| format!("{which} is not there"))?.trim().trim_end_matches(" kB");
+    Ok(kib.parse::<f64>().with_context(|| which.to_owned())? / 1024.0)
 }
 
 fn cpu_ticks(process: u32) -> Result<f64> {

@@ -64,6 +64,20 @@ pub(crate) const OF_BARS: &[Package] = &[
     },
 ];
 
+/// What a CUDA toolkit comes with and works with.
+pub(crate) const OF_CUDA: &[Package] = &[
+    Package {
+        name: "g++",
+        is_there: || find_program("g++").is_some(),
+        why: "the CUDA compiler leaves what is not for the GPU to it",
+    },
+    Package {
+        name: "python3-venv",
+        is_there: has_python,
+        why: "the CUDA compiler comes as Python packages, into a throw-away environment under target/",
+    },
+];
+
 fn has_python() -> bool {
     Command::new("python3")
         .args(["-c", "import ensurepip, venv"])

@@ -20,6 +20,14 @@ pub(crate) const OF_TESTS: Environment =
 pub(crate) const OF_BARS: Environment =
     Environment { folder: "peer-venv", requirements: "xllamacpp==2026.10.11549\n" };
 
+/// What compiles CUDA kernels: compiler, headers, and nothing to link or run with. No newer than candle's bindings know.
+pub(crate) const OF_CUDA: Environment =
+    Environment { folder: "cuda-venv", requirements: "cuda-toolkit[nvcc,crt,nvvm,cudart,cccl]==13.4.3\n" };
+
+/// NVIDIA's load tester, which ours is measured against.
+pub(crate) const OF_LOADTEST_BARS: Environment =
+    Environment { folder: "aiperf-venv", requirements: "aiperf==0.13.0\n" };
+
 /// The environment's Python; made when it is not there or was made for other requirements.
 pub(crate) fn environment(target: &Path, wanted: Environment) -> Result<PathBuf> {
     let Environment { folder, requirements } = wanted;

@@ -15,7 +15,7 @@ const FILE_LINES_MAX: usize = 500;
 const FUNCTION_LINES_MAX: usize = 70;
 /// Lines of code of the serving path, without tests, comments and blank lines.
 pub(crate) const SERVING_LINES_MAX: usize = 14_999;
-/// The crates that a request passes through.
+/// The crates that a request passes through. Kernels are arithmetic, read apart from it.
 const SERVING: &[&str] =
     &["protocol", "scheduler", "engine", "http-server", "worker", "routing", "response-cache", "gateway"];
 

@@ -1,7 +1,9 @@
+use std::path::PathBuf;
+
 use clap::{CommandFactory, Parser};
 
 use super::*;
-use crate::scenario::{Answers, Arrivals, Client, Length, Prompts, Targets};
+use crate::scenario::{Answers, Arrivals, Client, Length, Prompts, Scenario, Targets, Zipf};
 
 #[derive(Parser)]
 #[command(after_help = RUN_EXAMPLES)]
@@ -36,8 +38,10 @@ fn no_argument_is_a_closed_loop_of_a_hundred_requests() {
 #[test]
 fn every_flag_reaches_the_scenario() {
     let line = "--target http://h --model m --seed 9 --rate 3 --arrivals gamma --cv 2 --requests 30 --duration-s 1.5 \
-                --warmup 4 --prompt-tokens 40 --shared-prefix-tokens 5 --max-tokens 6 --ignore-eos --temperature 0.5 \
-                --streamed 0.25 --return-token-ids --target-ttft-ms 1 --target-tpot-ms 2 --target-e2e-ms 3 \
+                --warmup 4 --prompt-tokens 40 --shared-prefix-tokens 5 --shared-prefixes 3 \
+                --repeat-prompts 50 --repeat-exponent 0.5 --max-tokens 6 --ignore-eos --temperature 0.5 \
+                --streamed 0.25 --return-token-ids --hash-answers --reference r \
+                --target-ttft-ms 1 --target-tpot-ms 2 --target-e2e-ms 3 \
                 --usd-per-hour 4 --scrape http://a:1 --scrape http://b:2 --no-keep-alive --connections-max 11 \
                 --connect-timeout-s 2 --request-timeout-s 3";
     let expected = Scenario {
@@ -52,8 +56,8 @@ fn every_flag_reaches_the_scenario() {
         prompts: Prompts::Synthetic {
             tokens: Length::Fixed(40),
             shared_prefix_tokens: 5,
-            shared_prefixes: 1,
-            repeats: None,
+            shared_prefixes: 3,
+            repeats: Some(Zipf { prompts: 50, exponent: 0.5 }),
         },
         answers: Answers {
             max_tokens: Length::Fixed(6),
@@ -61,8 +65,8 @@ fn every_flag_reaches_the_scenario() {
             temperature: Some(0.5),
             streamed: 0.25,
             return_token_ids: true,
-            hash: false,
-            reference: None,
+            hash: true,
+            reference: Some("r".into()),
         },
         targets: Targets { ttft_ms: Some(1.0), tpot_ms: Some(2.0), end_to_end_ms: Some(3.0) },
         faults: Vec::new(),
@@ -154,6 +158,42 @@ fn a_path_on_the_command_line_starts_where_the_command_was_given() {
     let scenario = scenario("smoke --prompts p.jsonl");
     assert_eq!(scenario.prompts, Prompts::File { path: PathBuf::from("p.jsonl") });
     assert_eq!(scenario.requests, Some(20), "the rest is the scenario's");
+}
+
+#[test]
+fn prompts_come_again_by_flags_and_exponents_are_ones_unless_given() {
+    let repeats = |line: &str| match scenario(line).prompts {
+        Prompts::Synthetic { repeats, .. } => repeats,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(repeats("--repeat-prompts 9"), Some(Zipf { prompts: 9, exponent: 1.0 }));
+    assert_eq!(repeats("cache-zipf --repeat-prompts 9"), Some(Zipf { prompts: 9, exponent: 1.0 }));
+    assert_eq!(repeats("10k --repeat-exponent 2"), Some(Zipf { prompts: 1_000_000, exponent: 2.0 }));
+    assert!(refused("--repeat-exponent 2").contains("needs --repeat-prompts"));
+    assert!(refused("soak --repeat-prompts 2").contains("the scenario has conversations"));
+    assert_eq!(
+        refused("--repeat-prompts 0"),
+        "--repeat-prompts: `prompts.repeats.prompts` is 0, but must be from 1 to 1000000"
+    );
+}
+
+#[test]
+fn any_setting_of_a_file_can_be_set_and_wins() {
+    assert_eq!(scenario("chat --set client.connections_max=50").client.connections_max, 50);
+    assert_eq!(scenario("--max-tokens 3 --set max-tokens=4").answers.max_tokens, Length::Fixed(4));
+    assert!(scenario("smoke --set seed=3 --shard 1/2").seed == 3);
+    assert!(refused("--set client.connection=5").contains("did you mean `connections_max`?"));
+    assert!(refused("--set client").contains("has no `=`"));
+}
+
+#[test]
+fn a_reference_run_lends_its_seed_unless_one_is_given() {
+    let dir = tempfile::tempdir().expect("a folder");
+    std::fs::write(dir.path().join("report.json"), r#"{"scenario":{"seed":12}}"#).expect("written");
+    let folder = dir.path().display();
+    assert_eq!(scenario(&format!("smoke --reference {folder}")).seed, 12);
+    assert_eq!(scenario(&format!("smoke --reference {folder} --seed 3")).seed, 3);
+    assert_eq!(scenario("smoke --reference nowhere").seed, 7);
 }
 
 #[test]

@@ -10,10 +10,14 @@ use crate::scrape::{names, rates};
 
 /// From this ratio of the largest to the least on, latencies are drawn in factors: the small would be a flat line.
 const LOG_FROM_RATIO: f64 = 20.0;
+/// Gaps below this many microseconds are drawn by none: what came in one read came in one moment.
+const MOMENT_US: u64 = 10;
+/// Distributions are drawn from this share on.
+const LEAST_SHARE: f64 = 0.01;
 /// The most points of a line over time: about one to two pixels.
 const POINTS_MAX: usize = 300;
 
-const fn solid(colour: usize) -> Look {
+pub(super) const fn solid(colour: usize) -> Look {
     Look { colour, dashed: false, faint: false }
 }
 
@@ -146,11 +150,19 @@ impl OverTime<'_> {
         let mut plot = self.plot("CPU", Axis::new("CPUs in use", Kind::Linear));
         plot.line("servers", solid(0), known(read.rate(names::CPU)));
         plot.line("tester", dashed(5), known(rates(&read.of_tester(names::CPU))));
+        plot.line(
+            "all programs of the machine",
+            dashed(1),
+            known(rates(&read.of_tester(names::MACHINE_CPU))),
+        );
         if let Some(cores) = read.cores {
             let label = format!("{cores} CPUs of the machine");
             plot.thresholds.push(Threshold { value: f64::from(cores), label });
         }
-        Figure::new(plot, "As far as the servers' /metrics tell; the tester's own use beside it.")
+        Figure::new(
+            plot,
+            "Servers as far as their /metrics tell; what the machine has beyond them and the tester goes to other programs.",
+        )
     }
 }
 
@@ -198,21 +210,27 @@ fn by_percentile(title: &str, report: &Report, lines: [(&str, Look, &Histogram<u
 }
 
 /// Factors where the values span many of them.
-fn kind_for(histograms: &[&Histogram<u64>]) -> Kind {
+pub(super) fn kind_for(histograms: &[&Histogram<u64>]) -> Kind {
     let measured = histograms.iter().filter(|histogram| !histogram.is_empty());
-    let ratios = measured.map(|histogram| histogram.max() as f64 / histogram.min_nz().max(1) as f64);
+    let least = |histogram: &Histogram<u64>| histogram.value_at_quantile(LEAST_SHARE).max(MOMENT_US) as f64;
+    let ratios = measured.map(|histogram| histogram.max() as f64 / least(histogram));
     if ratios.fold(0.0, f64::max) >= LOG_FROM_RATIO { Kind::Log } else { Kind::Linear }
 }
 
-/// Points along the percentile axis, denser towards the tail, as far as there are values to tell it.
-fn percentiles(histogram: &Histogram<u64>) -> Vec<(f64, Option<f64>)> {
+/// Points along the percentile axis, denser towards the tail, as far as there are values to tell it. The least hundredth
+/// is left out: one gap of a microsecond would stretch the axis and say nothing.
+pub(super) fn percentiles(histogram: &Histogram<u64>) -> Vec<(f64, Option<f64>)> {
     const STEPS: u32 = 120;
     if histogram.is_empty() {
         return Vec::new();
     }
+    let value = |us: u64| (us >= MOMENT_US).then(|| us as f64 / 1e3);
     let tail_max = (histogram.len() as f64).log10().clamp(0.3, 5.0);
     let shares = (0..=STEPS).map(|step| 1.0 - 10_f64.powf(-tail_max * f64::from(step) / f64::from(STEPS)));
-    shares.map(|share| (share, Some(histogram.value_at_quantile(share) as f64 / 1e3))).collect()
+    shares
+        .map(|share: f64| share.max(LEAST_SHARE))
+        .map(|share| (share, value(histogram.value_at_quantile(share))))
+        .collect()
 }
 
 /// The share of gaps that are no longer, over their length.
@@ -221,7 +239,7 @@ fn between_tokens(report: &Report) -> Figure {
     let mut plot = Plot::new("Gaps between tokens", x, Axis::new("% that are no longer", Kind::Linear));
     plot.line("inter-token", solid(0), cumulated(&report.histograms.inter_token));
     plot.line("inter-chunk", dashed(1), cumulated(&report.histograms.inter_chunk));
-    let in_no_time = report.histograms.inter_token.count_between(0, 0);
+    let in_no_time = report.histograms.inter_token.count_between(0, MOMENT_US - 1);
     let share = 100.0 * in_no_time as f64 / report.histograms.inter_token.len().max(1) as f64;
     Figure::new(
         plot,
@@ -240,7 +258,7 @@ fn cumulated(histogram: &Histogram<u64>) -> Vec<(f64, Option<f64>)> {
             seen += count;
             (value_us as f64 / 1e3, percent(seen))
         })
-        .filter(|(ms, _)| *ms > 0.0)
+        .filter(|(ms, percent)| *ms * 1e3 >= MOMENT_US as f64 && *percent >= 100.0 * LEAST_SHARE)
         .collect();
     let every = points.len().div_ceil(POINTS_MAX).max(1);
     let last = points.len().saturating_sub(1);

@@ -101,6 +101,67 @@ fn several_runs_are_drawn_against_their_load() {
 }
 
 #[test]
+fn runs_say_what_varies_lead_to_their_own_pages_and_show_what_was_asked_of_them() {
+    let reports = [run(5.0, 5.0, None, 1), run(9.0, 5.0, None, 1)];
+    let mut runs = Runs::by_load(&reports);
+    runs.verdict = "5 requests/s meet the targets, 9 do not".into();
+    runs.bounds = vec![("ttft_p99_ms".into(), 60.0), ("e2e_p90_ms".into(), 900.0)];
+    runs.runs[1].page = Some("run-001/report.html".into());
+    let page = runs.page();
+    for part in [
+        "5 requests/s meet the targets",
+        "ttft_p99_ms: 60",
+        "<h3>e2e_p90_ms against rate</h3>",
+        "<h3>Goodput against rate</h3>",
+        "<h3>Gaps between tokens against rate</h3>",
+        "<a href=\"run-001/report.html\">",
+    ] {
+        assert!(page.contains(part), "{part}");
+    }
+    let none = Runs { runs: Vec::new(), ..runs };
+    assert!(none.page().contains("No run was measured"));
+}
+
+#[test]
+fn what_varies_by_factors_is_drawn_in_factors() {
+    let reports = [run(2.0, 5.0, None, 1), run(40.0, 5.0, None, 1)];
+    let page = Runs::by_load(&reports).page();
+    // A linear axis starts at 0.
+    let plot = &page[page.find("Throughput against rate").expect("a plot")..];
+    assert!(plot.contains(">50</text>") && plot.contains(">2</text>"), "{plot}");
+}
+
+#[test]
+fn a_comparison_shows_both_sides_their_difference_and_the_verdict() {
+    let side = |rate: f64| [run(rate, 5.0, None, 1), run(rate, 5.0, None, 2), run(rate, 5.0, None, 3)];
+    let (a, b) = (side(5.0), side(20.0));
+    let names = ["requests_per_s", "ttft_p50_ms"].map(str::to_owned);
+    let compared = crate::compare::Comparison::of(&names, &a, &b);
+    let page = comparison(&compared, &a, &b);
+    for part in [
+        "B is better in requests_per_s",
+        "class=\"text better\">better",
+        "svg class=\"whisker\"",
+        "<h3>Time to first token by percentile, from schedule</h3>",
+        "A: http",
+        "</i>A</li>",
+    ] {
+        assert!(page.contains(part), "{part} in {page}");
+    }
+    assert!(!page.contains("NaN"));
+}
+
+#[test]
+fn gaps_of_no_time_do_not_stretch_an_axis() {
+    let mut histogram = hdrhistogram::Histogram::<u64>::new_with_max(3_600_000_000, 3).expect("a histogram");
+    for us in [0, 1, 2, 7_000, 8_000, 9_000] {
+        histogram.record(us).expect("in range");
+    }
+    let drawn: Vec<f64> = plots::percentiles(&histogram).into_iter().filter_map(|(_, ms)| ms).collect();
+    assert!(drawn.iter().all(|ms| *ms > 6.0) && !drawn.is_empty(), "{drawn:?}");
+}
+
+#[test]
 fn dates_are_those_of_the_calendar() {
     assert_eq!(date(0), "1970-01-01 00:00 UTC");
     assert_eq!(date(951_782_400 + 3_661), "2000-02-29 01:01 UTC");

@@ -1,0 +1,34 @@
+//! What is hot in a transformer on a CPU: 8-bit matrix products, attention over a paged KV-cache, norms.
+//!
+//! Weights are 8-bit integers in groups of [`GROUP`] inputs with one scale, laid out once for the order in which they are
+//! read; activations are quantized in the same groups, products are summed in 32-bit integers, and groups in `f32`, in
+//! the order of inputs. No output's order of summation depends on how many rows are computed together or by how many
+//! threads, so a row's result is the same to the bit alone, in a batch, and in any cut of a prompt.
+//!
+//! This is the one crate with `unsafe`: for vector instructions (`simd`), for work that borrows from a caller
+//! who waits (`pool`), and for threads that write different columns of one matrix (`columns` and its two users).
+
+mod attention;
+mod columns;
+mod matrix;
+mod norm;
+mod pool;
+mod product;
+mod rows;
+mod simd;
+
+pub use attention::{AttentionBatch, AttentionRun, KvCache, KvFormat, KvLayout, Rope};
+pub use matrix::{GROUP, Matrix};
+pub use norm::rms_norm;
+pub use pool::Pool;
+pub use product::{Product, gated_product, products};
+pub use rows::Rows;
+pub use simd::LANES;
+
+/// The vector instructions that kernels use on this processor, in words.
+pub fn instructions() -> &'static str {
+    simd::Form::best().name()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,159 @@
+//! AVX2 with FMA: two registers for sixteen lanes.
+
+#![expect(unsafe_code, reason = "vector instructions; each block says why it is sound")]
+
+use super::{LANES, Lanes, Simd, Work};
+
+use std::arch::x86_64::*;
+
+/// Proof that the processor has AVX2, FMA and F16C. Only [`Self::detect`] makes one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Avx2(());
+
+impl Avx2 {
+    pub(crate) fn detect() -> Option<Self> {
+        let has = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c");
+        has.then_some(Self(()))
+    }
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+fn run<S: Simd>(simd: S, work: impl Work) {
+    work.run(simd);
+}
+
+/// Calls intrinsics. SAFETY, for all uses: `Avx2` exists only where `detect` found the instructions, and pointers come
+/// from references to arrays of the size that is read or written.
+macro_rules! have {
+    ($($call:tt)*) => {
+        // SAFETY: see the macro's comment.
+        unsafe { $($call)* }
+    };
+}
+
+type Pair = [__m256; 2];
+
+impl Simd for Avx2 {
+    type F32 = Pair;
+    type I32 = [__m256i; 2];
+    type Weights = [__m256i; 2];
+
+    const OFFSET: i32 = 0;
+
+    #[inline(always)]
+    fn vectorize(self, work: impl Work) {
+        have!(run(self, work));
+    }
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> Pair {
+        [have!(_mm256_set1_ps(value)); 2]
+    }
+
+    #[inline(always)]
+    fn load(self, from: &Lanes) -> Pair {
+        have!([_mm256_loadu_ps(from.as_ptr()), _mm256_loadu_ps(from.as_ptr().add(8))])
+    }
+
+    #[inline(always)]
+    fn store(self, value: Pair, to: &mut Lanes) {
+        have!({
+            _mm256_storeu_ps(to.as_mut_ptr(), value[0]);
+            _mm256_storeu_ps(to.as_mut_ptr().add(8), value[1]);
+        });
+    }
+
+    #[inline(always)]
+    fn load_half(self, from: &[u16; LANES]) -> Pair {
+        have!([
+            _mm256_cvtph_ps(_mm_loadu_si128(from.as_ptr().cast())),
+            _mm256_cvtph_ps(_mm_loadu_si128(from.as_ptr().add(8).cast())),
+        ])
+    }
+
+    #[inline(always)]
+    fn add(self, left: Pair, right: Pair) -> Pair {
+        have!([_mm256_add_ps(left[0], right[0]), _mm256_add_ps(left[1], right[1])])
+    }
+
+    #[inline(always)]
+    fn sub(self, left: Pair, right: Pair) -> Pair {
+        have!([_mm256_sub_ps(left[0], right[0]), _mm256_sub_ps(left[1], right[1])])
+    }
+
+    #[inline(always)]
+    fn mul(self, left: Pair, right: Pair) -> Pair {
+        have!([_mm256_mul_ps(left[0], right[0]), _mm256_mul_ps(left[1], right[1])])
+    }
+
+    #[inline(always)]
+    fn div(self, left: Pair, right: Pair) -> Pair {
+        have!([_mm256_div_ps(left[0], right[0]), _mm256_div_ps(left[1], right[1])])
+    }
+
+    #[inline(always)]
+    fn mul_add(self, left: Pair, right: Pair, sum: Pair) -> Pair {
+        have!([_mm256_fmadd_ps(left[0], right[0], sum[0]), _mm256_fmadd_ps(left[1], right[1], sum[1]),])
+    }
+
+    #[inline(always)]
+    fn max(self, left: Pair, right: Pair) -> Pair {
+        have!([_mm256_max_ps(left[0], right[0]), _mm256_max_ps(left[1], right[1])])
+    }
+
+    #[inline(always)]
+    fn round(self, value: Pair) -> Pair {
+        const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+        have!([_mm256_round_ps::<NEAREST>(value[0]), _mm256_round_ps::<NEAREST>(value[1])])
+    }
+
+    #[inline(always)]
+    fn exp2_of_integer(self, value: Pair) -> Pair {
+        value.map(|value| {
+            have!({
+                let power = _mm256_add_epi32(_mm256_cvtps_epi32(value), _mm256_set1_epi32(127));
+                _mm256_castsi256_ps(_mm256_slli_epi32::<23>(power))
+            })
+        })
+    }
+
+    #[inline(always)]
+    fn splat_i32(self, value: i32) -> [__m256i; 2] {
+        [have!(_mm256_set1_epi32(value)); 2]
+    }
+
+    #[inline(always)]
+    fn to_f32(self, value: [__m256i; 2]) -> Pair {
+        have!([_mm256_cvtepi32_ps(value[0]), _mm256_cvtepi32_ps(value[1])])
+    }
+
+    #[inline(always)]
+    fn load_weights(self, from: &[u8; 4 * LANES]) -> [__m256i; 2] {
+        // Back to signed: pairs of products of unsigned bytes would not fit the 16 bits that they are added in.
+        have!({
+            let offset = _mm256_set1_epi8(-128);
+            [
+                _mm256_xor_si256(_mm256_loadu_si256(from.as_ptr().cast()), offset),
+                _mm256_xor_si256(_mm256_loadu_si256(from.as_ptr().add(32).cast()), offset),
+            ]
+        })
+    }
+
+    #[inline(always)]
+    fn dot(self, sum: [__m256i; 2], weights: [__m256i; 2], inputs: i32) -> [__m256i; 2] {
+        // |w| · (x with w's sign): both within ±127, so a pair of products is at most 32,258.
+        have!({
+            let (inputs, ones) = (_mm256_set1_epi32(inputs), _mm256_set1_epi16(1));
+            let pairs = [
+                _mm256_maddubs_epi16(_mm256_abs_epi8(weights[0]), _mm256_sign_epi8(inputs, weights[0])),
+                _mm256_maddubs_epi16(_mm256_abs_epi8(weights[1]), _mm256_sign_epi8(inputs, weights[1])),
+            ];
+            [
+                _mm256_add_epi32(sum[0], _mm256_madd_epi16(pairs[0], ones)),
+                _mm256_add_epi32(sum[1], _mm256_madd_epi16(pairs[1], ones)),
+            ]
+        })
+    }
+}

@@ -1,0 +1,384 @@
+//! Every form against plain loops, and the forms against each other.
+
+use proptest::prelude::*;
+
+use crate::pool::Pool;
+use crate::simd::{Form, Simd, Work};
+use crate::{
+    AttentionBatch, AttentionRun, GROUP, KvCache, KvFormat, KvLayout, LANES, Matrix, Product, Rope, Rows,
+    gated_product, products, rms_norm,
+};
+
+/// One pool a form of this processor, and more threads than it has cores.
+fn pools() -> Vec<Pool> {
+    Form::all().map(|form| Pool::with_form(3, form)).collect()
+}
+
+/// Numbers between -1 and 1 that look random.
+fn noise(seed: u64, len: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+/// What is left of `values` when each group is rounded to 8 bits as activations are.
+fn rounded(values: &[f32], width: usize) -> Vec<f32> {
+    let mut rounded = Vec::with_capacity(values.len());
+    for row in values.chunks(width) {
+        for group in row.chunks(GROUP) {
+            let largest = group.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+            let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+            let scale = largest / 127.0;
+            rounded.extend(group.iter().map(|value| (value * inverse).round_ties_even() * scale));
+        }
+    }
+    rounded
+}
+
+fn dequantized(matrix: &Matrix) -> Vec<f32> {
+    let mut weights = vec![0.0; matrix.outputs() * matrix.inputs()];
+    for (output, row) in weights.chunks_exact_mut(matrix.inputs()).enumerate() {
+        matrix.row(output, row);
+    }
+    weights
+}
+
+fn plain_product(x: &[f32], weights: &[f32], inputs: usize) -> Vec<f64> {
+    let dot = |x: &[f32], w: &[f32]| x.iter().zip(w).map(|(x, w)| f64::from(*x) * f64::from(*w)).sum();
+    x.chunks_exact(inputs).flat_map(|x| weights.chunks_exact(inputs).map(move |w| dot(x, w))).collect()
+}
+
+fn product(pool: &Pool, matrix: &Matrix, x: &[f32], bias: Option<&[f32]>, before: &[f32]) -> Vec<f32> {
+    let rows = Rows::quantize(pool, x, matrix.inputs());
+    let mut output = before.to_vec();
+    products(pool, &rows, &mut [Product { matrix, bias, output: &mut output, add: true }]);
+    output
+}
+
+fn assert_close(found: &[f32], expected: &[f64], tolerance: f64) {
+    assert_eq!(found.len(), expected.len());
+    for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
+        let allowed = tolerance * expected.abs().max(1.0);
+        assert!((f64::from(*found) - expected).abs() <= allowed, "{index}: {found} instead of {expected}");
+    }
+}
+
+#[test]
+fn quantized_weights_are_within_half_a_scale() {
+    for (outputs, inputs) in [(1, 1), (3, 31), (16, 32), (17, 33), (40, 100)] {
+        let weights = noise(7, outputs * inputs);
+        let found = dequantized(&Matrix::new(outputs, inputs, &weights));
+        for (found, weights) in found.chunks(inputs).zip(weights.chunks(inputs)) {
+            for (found, weights) in found.chunks(GROUP).zip(weights.chunks(GROUP)) {
+                let largest = weights.iter().fold(0.0_f32, |largest, weight| largest.max(weight.abs()));
+                for (found, weight) in found.iter().zip(weights) {
+                    assert!((found - weight).abs() <= largest / 127.0 * 0.57, "{found} for {weight}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn weights_that_were_of_8_bits_are_kept_as_they_were() {
+    let quantized: Vec<f32> = noise(3, 64).iter().map(|value| (value * 127.0).round()).collect();
+    let mut weights: Vec<f32> = quantized.iter().map(|value| value * 0.015_625).collect();
+    (weights[0], weights[32]) = (127.0 * 0.015_625, -127.0 * 0.015_625);
+    assert_eq!(dequantized(&Matrix::new(2, 32, &weights)), weights);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn products_are_those_of_plain_loops(
+        rows in 0_usize..20, outputs in 1_usize..70, inputs in 1_usize..140, seed: u64, with_bias: bool,
+    ) {
+        let matrix = Matrix::new(outputs, inputs, &noise(seed, outputs * inputs));
+        let x = noise(seed ^ 1, rows * inputs);
+        let (bias, before) = (noise(seed ^ 2, outputs), noise(seed ^ 3, rows * outputs));
+        let mut expected = plain_product(&rounded(&x, inputs), &dequantized(&matrix), inputs);
+        for (index, expected) in expected.iter_mut().enumerate() {
+            *expected += f64::from(before[index]);
+            *expected += if with_bias { f64::from(bias[index % outputs]) } else { 0.0 };
+        }
+        let found: Vec<Vec<f32>> = pools()
+            .iter()
+            .map(|pool| product(pool, &matrix, &x, with_bias.then_some(&bias), &before))
+            .collect();
+        assert_close(&found[0], &expected, 1e-5);
+        for other in &found[1..] {
+            prop_assert_eq!(other, &found[0], "forms agree to the bit");
+        }
+    }
+
+    #[test]
+    fn a_row_alone_is_the_same_as_in_company(rows in 1_usize..40, seed: u64) {
+        let (outputs, inputs) = (50, 96);
+        let matrix = Matrix::new(outputs, inputs, &noise(seed, outputs * inputs));
+        let x = noise(seed ^ 1, rows * inputs);
+        for pool in pools() {
+            let together = product(&pool, &matrix, &x, None, &vec![0.0; rows * outputs]);
+            for (x, together) in x.chunks(inputs).zip(together.chunks(outputs)) {
+                prop_assert_eq!(product(&pool, &matrix, x, None, &vec![0.0; outputs]), together);
+            }
+        }
+    }
+
+    #[test]
+    fn gated_products_are_those_of_plain_loops(rows in 1_usize..12, outputs in 1_usize..40, seed: u64) {
+        let inputs = 64;
+        let [gate, up] = [2, 3].map(|salt| Matrix::new(outputs, inputs, &noise(seed ^ salt, outputs * inputs)));
+        let x = noise(seed, rows * inputs);
+        let [gates, ups] = [&gate, &up].map(|matrix| plain_product(&rounded(&x, inputs), &dequantized(matrix), inputs));
+        let expected: Vec<f64> = gates.iter().zip(&ups).map(|(gate, up)| gate / (1.0 + (-gate).exp()) * up).collect();
+        let found: Vec<Vec<f32>> = pools().iter().map(|pool| {
+            let mut output = vec![0.0; rows * outputs];
+            gated_product(pool, &Rows::quantize(pool, &x, inputs), &gate, &up, &mut output);
+            output
+        }).collect();
+        assert_close(&found[0], &expected, 1e-4);
+        for other in &found[1..] {
+            prop_assert_eq!(other, &found[0], "forms agree to the bit");
+        }
+    }
+
+    #[test]
+    fn norms_are_those_of_plain_loops(rows in 1_usize..5, width in 1_usize..100, seed: u64) {
+        let (x, weight) = (noise(seed, rows * width), noise(seed ^ 1, width));
+        let eps = 1e-5;
+        let expected: Vec<f64> = x.chunks(width).flat_map(|x| {
+            let mean = x.iter().map(|x| f64::from(x * x)).sum::<f64>() / width as f64;
+            let scale = (mean + f64::from(eps)).sqrt().recip();
+            x.iter().zip(&weight).map(move |(x, weight)| f64::from(*x) * scale * f64::from(*weight)).collect::<Vec<_>>()
+        }).collect();
+        let found: Vec<Vec<f32>> = pools().iter().map(|pool| {
+            let mut output = vec![0.0; x.len()];
+            rms_norm(pool, &x, &weight, eps, &mut output);
+            output
+        }).collect();
+        assert_close(&found[0], &expected, 1e-5);
+        for other in &found[1..] {
+            prop_assert_eq!(other, &found[0], "forms agree to the bit");
+        }
+    }
+}
+
+#[test]
+fn extreme_values_neither_overflow_nor_poison_their_neighbours() {
+    let inputs = 64;
+    for pool in pools() {
+        for (weight, value) in [(1.0, 1.0), (-1.0, 1.0), (1.0, -1.0), (3e4, 3e4), (0.0, 1.0), (1.0, 0.0)] {
+            let matrix = Matrix::new(17, inputs, &vec![weight; 17 * inputs]);
+            let found = product(&pool, &matrix, &vec![value; 9 * inputs], None, &[0.0; 9 * 17]);
+            let expected = f64::from(weight) * f64::from(value) * inputs as f64;
+            assert_close(&found, &vec![expected; 9 * 17], 1e-3);
+        }
+        // A row of no numbers harms itself alone.
+        let matrix = Matrix::new(5, inputs, &noise(1, 5 * inputs));
+        let mut x = noise(2, 2 * inputs);
+        let alone = product(&pool, &matrix, &x[inputs..], None, &[0.0; 5]);
+        x[..inputs].fill(f32::NAN);
+        assert_eq!(product(&pool, &matrix, &x, None, &[0.0; 10])[5..], alone);
+    }
+}
+
+#[test]
+fn nothing_of_no_rows_is_nothing() {
+    for pool in pools() {
+        let matrix = Matrix::new(5, 40, &noise(1, 200));
+        assert!(product(&pool, &matrix, &[], None, &[]).is_empty());
+    }
+}
+
+struct Exp<'a>(&'a mut [[f32; LANES]]);
+
+impl Work for Exp<'_> {
+    fn run<S: Simd>(self, simd: S) {
+        for lanes in self.0 {
+            simd.store(simd.exp(simd.load(lanes)), lanes);
+        }
+    }
+}
+
+#[test]
+fn the_exponential_is_within_two_units_in_the_last_place() {
+    let inputs: Vec<f32> = (-87_000..=88_000).map(|thousandth| thousandth as f32 / 1000.0).collect();
+    let mut first = None;
+    for form in Form::all() {
+        let mut lanes = inputs.as_chunks::<LANES>().0.to_vec();
+        form.run(Exp(&mut lanes));
+        for (found, input) in lanes.as_flattened().iter().zip(&inputs) {
+            let expected = f64::from(*input).exp();
+            assert!(
+                (f64::from(*found) / expected - 1.0).abs() < 2.5e-7,
+                "e^{input} is {expected}, not {found}"
+            );
+        }
+        assert_eq!(first.get_or_insert_with(|| lanes.clone()), &lanes, "forms agree to the bit");
+    }
+}
+
+/// Sequences over a cache whose blocks are shuffled, and what attention is by its definition.
+struct Case {
+    layout: KvLayout,
+    num_heads: usize,
+    lengths: Vec<usize>,
+    blocks: Vec<Vec<u32>>,
+    /// By sequence and position: (heads or kv heads, head_dim).
+    query: Vec<Vec<f32>>,
+    key: Vec<Vec<f32>>,
+    value: Vec<Vec<f32>>,
+}
+
+impl Case {
+    fn new(format: KvFormat, block_size: usize, head_dim: usize, group: usize, lengths: &[usize]) -> Self {
+        let num_kv_heads = 2;
+        let mut next = 0;
+        let mut blocks: Vec<Vec<u32>> = Vec::new();
+        for length in lengths {
+            let count = length.div_ceil(block_size) as u32;
+            // Neighbours in a sequence are not neighbours in the cache.
+            blocks.push((next..next + count).rev().collect());
+            next += count;
+        }
+        let layout = KvLayout { num_blocks: next as usize, block_size, num_kv_heads, head_dim, format };
+        let numbers = |salt: u64, heads: usize| -> Vec<Vec<f32>> {
+            let number =
+                |(index, length): (usize, &usize)| noise(salt + index as u64, length * heads * head_dim);
+            lengths.iter().enumerate().map(number).collect()
+        };
+        Self {
+            layout,
+            num_heads: num_kv_heads * group,
+            lengths: lengths.to_vec(),
+            blocks,
+            query: numbers(100, num_kv_heads * group),
+            key: numbers(200, num_kv_heads),
+            value: numbers(300, num_kv_heads),
+        }
+    }
+
+    /// Runs all positions, `step` of each sequence at a time; outputs by sequence.
+    fn run(&self, pool: &Pool, step: usize) -> Vec<Vec<f32>> {
+        let KvLayout { head_dim, num_kv_heads, block_size, .. } = self.layout;
+        let mut cache = KvCache::new(self.layout);
+        let mut outputs = vec![Vec::new(); self.lengths.len()];
+        for start in (0..*self.lengths.iter().max().expect("some")).step_by(step) {
+            let (mut query, mut key, mut value, mut slots) = (vec![], vec![], vec![], vec![]);
+            let (mut runs, mut of, mut positions) = (vec![], vec![], vec![]);
+            for (index, length) in self.lengths.iter().enumerate().filter(|(_, length)| start < **length) {
+                let end = (start + step).min(*length);
+                runs.push(AttentionRun {
+                    row: slots.len(),
+                    len: end - start,
+                    start,
+                    block_table: &self.blocks[index],
+                });
+                of.push(index);
+                let (heads, kv) = (self.num_heads * head_dim, num_kv_heads * head_dim);
+                query.extend_from_slice(&self.query[index][start * heads..end * heads]);
+                key.extend_from_slice(&self.key[index][start * kv..end * kv]);
+                value.extend_from_slice(&self.value[index][start * kv..end * kv]);
+                positions.extend(start..end);
+                slots.extend((start..end).map(|position| {
+                    self.blocks[index][position / block_size] * block_size as u32
+                        + (position % block_size) as u32
+                }));
+            }
+            let angles =
+                positions.iter().flat_map(|position| (0..head_dim / 2).map(move |dim| angle(*position, dim)));
+            let (cos, sin): (Vec<f32>, Vec<f32>) = angles.map(|angle| (angle.cos(), angle.sin())).unzip();
+            let batch = AttentionBatch {
+                query: &query,
+                key: &key,
+                value: &value,
+                num_heads: self.num_heads,
+                rope: Rope { cos: &cos, sin: &sin },
+                slots: &slots,
+                runs: &runs,
+            };
+            cache.write(&batch);
+            let mut output = vec![0.0; query.len()];
+            cache.attend(pool, &batch, &mut output);
+            for (run, index) in runs.iter().zip(of) {
+                let width = self.num_heads * head_dim;
+                outputs[index].extend_from_slice(&output[run.row * width..(run.row + run.len) * width]);
+            }
+        }
+        outputs
+    }
+
+    fn expected(&self, sequence: usize) -> Vec<f64> {
+        let KvLayout { head_dim, num_kv_heads, .. } = self.layout;
+        let head = |numbers: &[f32], heads: usize, position: usize, head: usize| {
+            let from = (position * heads + head) * head_dim;
+            numbers[from..from + head_dim].iter().map(|number| f64::from(*number)).collect::<Vec<f64>>()
+        };
+        let rotated = |numbers: Vec<f64>, position: usize| {
+            let half = head_dim / 2;
+            let turn = |index: usize| {
+                let (sin, cos) = f64::from(angle(position, index % half)).sin_cos();
+                let (real, imaginary) = (numbers[index % half], numbers[index % half + half]);
+                if index < half { real * cos - imaginary * sin } else { real * sin + imaginary * cos }
+            };
+            (0..head_dim).map(turn).collect::<Vec<f64>>()
+        };
+        let mut output = Vec::new();
+        for position in 0..self.lengths[sequence] {
+            for query_head in 0..self.num_heads {
+                let kv_head = query_head / (self.num_heads / num_kv_heads);
+                let query =
+                    rotated(head(&self.query[sequence], self.num_heads, position, query_head), position);
+                let weights: Vec<f64> = (0..=position)
+                    .map(|other| {
+                        let key = rotated(head(&self.key[sequence], num_kv_heads, other, kv_head), other);
+                        let dot: f64 = query.iter().zip(&key).map(|(query, key)| query * key).sum();
+                        (dot / (head_dim as f64).sqrt()).exp()
+                    })
+                    .collect();
+                let total: f64 = weights.iter().sum();
+                let mut sums = vec![0.0; head_dim];
+                for (other, weight) in weights.iter().enumerate() {
+                    let value = head(&self.value[sequence], num_kv_heads, other, kv_head);
+                    sums.iter_mut().zip(value).for_each(|(sum, value)| *sum += weight / total * value);
+                }
+                output.extend(sums);
+            }
+        }
+        output
+    }
+}
+
+fn angle(position: usize, dim: usize) -> f32 {
+    position as f32 * 0.3_f32.powi(dim as i32 % 5)
+}
+
+#[test]
+fn attention_is_what_its_definition_says_in_every_shape() {
+    let shapes =
+        [(16, 64, 3, &[1, 16, 17, 70][..]), (4, 8, 1, &[5, 33]), (32, 20, 4, &[40]), (24, 80, 2, &[3, 50])];
+    for (block_size, head_dim, group, lengths) in shapes {
+        for (format, tolerance) in [(KvFormat::F32, 1e-5), (KvFormat::F16, 2e-3)] {
+            let case = Case::new(format, block_size, head_dim, group, lengths);
+            let expected: Vec<Vec<f64>> =
+                (0..lengths.len()).map(|sequence| case.expected(sequence)).collect();
+            let mut first = None;
+            for pool in pools() {
+                let whole = case.run(&pool, usize::MAX >> 1);
+                for (found, expected) in whole.iter().zip(&expected) {
+                    assert_close(found, expected, tolerance);
+                }
+                for step in [1, 7, 19] {
+                    assert_eq!(case.run(&pool, step), whole, "the cut of a prompt changes nothing, {step}");
+                }
+                assert_eq!(first.get_or_insert_with(|| whole.clone()), &whole, "forms agree to the bit");
+            }
+        }
+    }
+}
