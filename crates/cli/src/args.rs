@@ -120,6 +120,10 @@ pub(crate) struct ComputeArgs {
 pub(crate) enum EvalCommand {
     /// Among how many equally likely tokens the model would have to guess each token of a text: computed in 32 bits and
     /// in 8, and from each of several types of file, side by side
+    #[command(after_help = "\
+Examples:
+  tenk eval perplexity --text README.md
+  tenk eval perplexity --text book.txt --types q8_0,q4_0 --json")]
     Perplexity(PerplexityArgs),
 }
 

@@ -3,6 +3,7 @@
 //! A lab measures whatever it is run on: its tables are of this machine, and its text says why numbers are as they
 //! are, never what they are. It starts the servers that it needs as children of this very program, and ends them.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -195,10 +196,9 @@ fn write(path: &Path, text: &str) -> Result<(), Error> {
     std::fs::write(path, text).map_err(|source| Error::File { path: path.to_owned(), source })
 }
 
-/// Speaks to the reader.
-#[expect(clippy::print_stdout, reason = "a lab is read on the terminal")]
+/// Speaks to the reader. One who has seen enough, such as `head`, does not end the measurement.
 fn say(text: &str) {
-    println!("{text}");
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
 }
 
 #[cfg(test)]

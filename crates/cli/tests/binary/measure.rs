@@ -36,9 +36,9 @@ fn a_load_test_that_is_asked_to_end_reports_what_it_measured() {
 fn a_labs_server_ends_with_the_lab_however_that_ends() {
     let folder = tempfile::tempdir().expect("a folder");
     let (program, pid_file) = (folder.path().join("program"), folder.path().join("pid"));
-    // In place of the model that a lab serves, a simulated one.
+    // In place of the model that a lab serves, a simulated one that is slow enough to be there until the end.
     let script = format!(
-        "#!/bin/sh\nshift 3\necho $$ > {}\nexec {} worker --engine simulated \"$@\"\n",
+        "#!/bin/sh\nshift 3\necho $$ > {}\nexec {} worker --engine simulated --profile cpu-smollm2-135m \"$@\"\n",
         text(&pid_file),
         env!("CARGO_BIN_EXE_tenk")
     );
