@@ -1,8 +1,8 @@
 //! What is hot in a transformer on a CPU: 8-bit matrix products, attention over a paged KV-cache, norms.
 //!
 //! Weights are 8-bit integers in groups of [`GROUP`] inputs with one scale, laid out once for the order in which they are
-//! read; activations are quantized in the same groups, products are summed in 32-bit integers, and groups in `f32`, in
-//! the order of inputs. No output's order of summation depends on how many rows are computed together or by how many
+//! read; activations are quantized in the same groups to two bytes, products are summed in 32-bit integers, and groups in
+//! `f32`, in the order of inputs. No output's order of summation depends on how many rows are computed together or by how many
 //! threads, so a row's result is the same to the bit alone, in a batch, and in any cut of a prompt.
 //!
 //! This is the one crate with `unsafe`: for vector instructions (`simd`), for work that borrows from a caller

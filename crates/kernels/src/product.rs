@@ -159,19 +159,20 @@ fn tile<S: Simd, const M: usize>(
     }
     let mut sums = [simd.splat(0.0); M];
     for (at, (quads, scales)) in quads.iter().zip(scales).enumerate() {
-        let mut dots = [simd.splat_i32(0); M];
-        for (dot, groups) in dots.iter_mut().zip(row_groups) {
-            *dot = simd.splat_i32(S::OFFSET * groups[at].minus_sum);
+        let (mut high, mut low) = ([simd.splat_i32(0); M], [simd.splat_i32(0); M]);
+        for (low, groups) in low.iter_mut().zip(row_groups) {
+            *low = simd.splat_i32(S::OFFSET * groups[at].minus_sum);
         }
         for (index, weights) in quads.0.iter().enumerate() {
             let weights = simd.load_weights(weights);
-            for (dot, groups) in dots.iter_mut().zip(row_groups) {
-                *dot = simd.dot(*dot, weights, groups[at].quads[index]);
+            for ((high, low), groups) in high.iter_mut().zip(&mut low).zip(row_groups) {
+                *high = simd.dot(*high, weights, groups[at].high[index]);
+                *low = simd.dot(*low, weights, groups[at].low[index]);
             }
         }
         let scales = simd.load_half(scales);
-        for ((sum, dot), groups) in sums.iter_mut().zip(dots).zip(row_groups) {
-            let scaled = simd.mul(simd.to_f32(dot), scales);
+        for (((sum, high), low), groups) in sums.iter_mut().zip(high).zip(low).zip(row_groups) {
+            let scaled = simd.mul(simd.to_f32(simd.join(high, low)), scales);
             *sum = simd.mul_add(scaled, simd.splat(groups[at].scale), *sum);
         }
     }

@@ -26,14 +26,14 @@ fn noise(seed: u64, len: usize) -> Vec<f32> {
     (0..len).map(|_| next()).collect()
 }
 
-/// What is left of `values` when each group is rounded to 8 bits as activations are.
+/// What is left of `values` when each group is rounded as activations are.
 fn rounded(values: &[f32], width: usize) -> Vec<f32> {
     let mut rounded = Vec::with_capacity(values.len());
     for row in values.chunks(width) {
         for group in row.chunks(GROUP) {
             let largest = group.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
-            let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
-            let scale = largest / 127.0;
+            let inverse = if largest > 0.0 { 32_512.0 / largest } else { 0.0 };
+            let scale = largest / 32_512.0;
             rounded.extend(group.iter().map(|value| (value * inverse).round_ties_even() * scale));
         }
     }

@@ -125,6 +125,14 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn join(self, high: [__m256i; 2], low: [__m256i; 2]) -> [__m256i; 2] {
+        have!([
+            _mm256_add_epi32(_mm256_slli_epi32::<8>(high[0]), _mm256_sub_epi32(low[0], high[0])),
+            _mm256_add_epi32(_mm256_slli_epi32::<8>(high[1]), _mm256_sub_epi32(low[1], high[1])),
+        ])
+    }
+
+    #[inline(always)]
     fn to_f32(self, value: [__m256i; 2]) -> Pair {
         have!([_mm256_cvtepi32_ps(value[0]), _mm256_cvtepi32_ps(value[1])])
     }

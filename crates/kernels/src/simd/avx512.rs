@@ -116,6 +116,11 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn join(self, high: __m512i, low: __m512i) -> __m512i {
+        have!(_mm512_add_epi32(_mm512_slli_epi32::<8>(high), _mm512_sub_epi32(low, high)))
+    }
+
+    #[inline(always)]
     fn to_f32(self, value: __m512i) -> __m512 {
         have!(_mm512_cvtepi32_ps(value))
     }

@@ -55,6 +55,8 @@ pub(crate) trait Simd: Copy + Debug + Send + Sync {
     fn exp2_of_integer(self, value: Self::F32) -> Self::F32;
 
     fn splat_i32(self, value: i32) -> Self::I32;
+    /// `255 · high + low`
+    fn join(self, high: Self::I32, low: Self::I32) -> Self::I32;
     fn to_f32(self, value: Self::I32) -> Self::F32;
     /// Sixteen outputs' weights for four inputs, kept with 128 added.
     fn load_weights(self, from: &[u8; 4 * LANES]) -> Self::Weights;

@@ -89,6 +89,11 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn join(self, high: [i32; LANES], low: [i32; LANES]) -> [i32; LANES] {
+        std::array::from_fn(|lane| 255 * high[lane] + low[lane])
+    }
+
+    #[inline(always)]
     fn to_f32(self, value: [i32; LANES]) -> Lanes {
         value.map(|value| value as f32)
     }
