@@ -11,6 +11,10 @@ const QUAD: usize = 4;
 /// Added to each weight, so that it is unsigned, as the instruction wants one of its operands.
 pub(crate) const OFFSET: i32 = 128;
 
+/// Added and taken away, it leaves the nearest integer, ties to even: numbers of its size have no fractions. The
+/// processors that every build is for have no instruction for that.
+const ROUNDER: f32 = 12_582_912.0;
+
 /// One group of inputs of one panel of [`LANES`] outputs: four inputs of each output in turn.
 #[repr(align(64))]
 #[derive(Clone, Copy)]
@@ -54,7 +58,8 @@ impl Matrix {
                 let inverse = if scale > f16::ZERO { scale.to_f32().recip() } else { 0.0 };
                 for (index, weight) in weights.iter().enumerate() {
                     // A scale that was rounded down would lead beyond what 8 bits hold.
-                    let quantized = (weight * inverse).round_ties_even().clamp(-127.0, 127.0) as i32;
+                    let scaled = (weight * inverse).clamp(-127.0, 127.0);
+                    let quantized = (scaled + ROUNDER - ROUNDER) as i32;
                     quads[at].0[index / QUAD][QUAD * lane + index % QUAD] = (quantized + OFFSET) as u8;
                 }
             }

@@ -12,6 +12,8 @@ use crate::simd::{LANES, Lanes, Simd, Work};
 /// Rows that are computed together, so that each weight is loaded once for all of them: as many as there are registers
 /// for their sums.
 const TILE: usize = 8;
+/// How far ahead weights are asked for: what is computed in the time that memory takes to answer.
+const PREFETCH_BYTES: usize = 4 << 10;
 /// The least work that is worth handing to another thread, in multiply-adds.
 const MULTIPLY_ADDS_PER_CHUNK: usize = 1 << 17;
 
@@ -164,6 +166,10 @@ fn tile<S: Simd, const M: usize>(
             *low = simd.splat_i32(S::OFFSET * groups[at].minus_sum);
         }
         for (index, weights) in quads.0.iter().enumerate() {
+            // For a few rows the processor finds the way by itself.
+            if M >= TILE / 2 {
+                simd.prefetch(weights, PREFETCH_BYTES);
+            }
             let weights = simd.load_weights(weights);
             for ((high, low), groups) in high.iter_mut().zip(&mut low).zip(row_groups) {
                 *high = simd.dot(*high, weights, groups[at].high[index]);

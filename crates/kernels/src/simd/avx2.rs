@@ -150,6 +150,11 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn prefetch(self, from: &[u8; 4 * LANES], ahead: usize) {
+        have!(_mm_prefetch::<_MM_HINT_T0>(from.as_ptr().wrapping_add(ahead).cast()));
+    }
+
+    #[inline(always)]
     fn dot(self, sum: [__m256i; 2], weights: [__m256i; 2], inputs: i32) -> [__m256i; 2] {
         // |w| · (x with w's sign): both within ±127, so a pair of products is at most 32,258.
         have!({

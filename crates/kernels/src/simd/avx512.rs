@@ -131,6 +131,11 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn prefetch(self, from: &[u8; 4 * LANES], ahead: usize) {
+        have!(_mm_prefetch::<_MM_HINT_T0>(from.as_ptr().wrapping_add(ahead).cast()));
+    }
+
+    #[inline(always)]
     fn dot(self, sum: __m512i, weights: __m512i, inputs: i32) -> __m512i {
         have!(_mm512_dpbusd_epi32(sum, weights, _mm512_set1_epi32(inputs)))
     }

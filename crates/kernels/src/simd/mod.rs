@@ -60,6 +60,8 @@ pub(crate) trait Simd: Copy + Debug + Send + Sync {
     fn to_f32(self, value: Self::I32) -> Self::F32;
     /// Sixteen outputs' weights for four inputs, kept with 128 added.
     fn load_weights(self, from: &[u8; 4 * LANES]) -> Self::Weights;
+    /// Asks for the memory that lies some bytes behind `from`, if there is any; weights are read in that order.
+    fn prefetch(self, from: &[u8; 4 * LANES], ahead: usize);
     /// Adds to each lane the four products of its weights, 128 still added, and four signed bytes of `inputs`. Forms
     /// that take the 128 away first must not be given it in `sum`; see [`Self::OFFSET`].
     fn dot(self, sum: Self::I32, weights: Self::Weights, inputs: i32) -> Self::I32;

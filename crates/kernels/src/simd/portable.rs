@@ -104,6 +104,11 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn prefetch(self, from: &[u8; 4 * LANES], ahead: usize) {
+        let _ = (from, ahead);
+    }
+
+    #[inline(always)]
     fn dot(self, sum: [i32; LANES], weights: Self::Weights, inputs: i32) -> [i32; LANES] {
         let inputs = inputs.to_le_bytes().map(|byte| i32::from(byte.cast_signed()));
         std::array::from_fn(|lane| {
