@@ -147,7 +147,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let groups: Vec<&Group> = GROUPS.iter().filter(wanted).collect();
     ensure!(!groups.is_empty(), "no group has that in its name; `cargo xtask bars --list` shows them");
     ensure!(args.pairs > 0, "--pairs must be at least 1");
-    ensure!(args.soak_s >= 10, "--soak-s must be at least 10");
+    ensure!(args.soak_s >= 120, "--soak-s must be at least 120: the first minute is there to compare with");
     if args.list {
         groups.iter().for_each(|group| println!("{:<18} {}", group.name, group.about));
         return Ok(ExitCode::SUCCESS);

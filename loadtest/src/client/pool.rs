@@ -1,12 +1,10 @@
 //! Connections that wait for their next request. The one that was used last is taken first, so that no more are kept
-//! busy than are needed, and those that a burst left behind are closed after a while: each costs some twenty kilobytes
-//! here and a file at the server.
+//! busy than are needed.
 
-use std::collections::VecDeque;
 use std::io::{Error, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
@@ -14,34 +12,6 @@ use tokio::sync::OnceCell;
 use super::causes;
 use super::link::Link;
 use crate::record::{Failure, FailureKind};
-
-/// How long a connection may wait for a request.
-const IDLE_MAX: Duration = Duration::from_secs(10);
-
-/// Those that wait, with since when; the one that came last is at the back.
-#[derive(Debug)]
-struct Idle<T>(VecDeque<(T, Instant)>);
-
-impl<T> Default for Idle<T> {
-    fn default() -> Self {
-        Self(VecDeque::new())
-    }
-}
-
-impl<T> Idle<T> {
-    /// Keeps one, and lets go of one that has waited for too long. One each time is enough to get rid of all of them,
-    /// and no request has to wait until a thousand are closed.
-    fn push(&mut self, one: T, now: Instant) {
-        self.0.push_back((one, now));
-        if self.0.front().is_some_and(|(_, since)| now.duration_since(*since) > IDLE_MAX) {
-            self.0.pop_front();
-        }
-    }
-
-    fn pop(&mut self) -> Option<T> {
-        self.0.pop_back().map(|(one, _)| one)
-    }
-}
 
 #[derive(Debug)]
 pub(super) struct Pool {
@@ -51,7 +21,7 @@ pub(super) struct Pool {
     keep_alive: bool,
     /// The name is looked up once: a run measures the server and not its names.
     addresses: OnceCell<Vec<SocketAddr>>,
-    idle: Mutex<Idle<Link>>,
+    idle: Mutex<Vec<Link>>,
 }
 
 impl Pool {
@@ -73,7 +43,7 @@ impl Pool {
     /// Keeps a connection whose last answer was read to its end.
     pub(super) fn put(&self, link: Link) {
         if self.keep_alive {
-            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(link, Instant::now());
+            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(link);
         }
     }
 
@@ -105,28 +75,5 @@ impl Pool {
             return Err(Error::new(ErrorKind::NotFound, format!("{} has no address", self.host)));
         }
         Ok(addresses)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_last_that_came_goes_first_and_what_has_waited_too_long_is_let_go() {
-        let start = Instant::now();
-        let at_s = |seconds| start + Duration::from_secs(seconds);
-        let mut idle = Idle::default();
-        ["a", "b", "c"].into_iter().for_each(|one| idle.push(one, start));
-        for seconds in 1..=10 {
-            assert_eq!(idle.pop(), Some("c"), "a and b are not needed");
-            idle.push("c", at_s(seconds));
-        }
-        assert_eq!(idle.0.len(), 3);
-        for (seconds, left) in [(11, 2), (12, 1), (13, 1)] {
-            assert_eq!(idle.pop(), Some("c"));
-            idle.push("c", at_s(seconds));
-            assert_eq!(idle.0.len(), left);
-        }
     }
 }
