@@ -59,7 +59,7 @@ impl TinyModel {
 
     /// One that takes milliseconds a token, so that there is time to break things while it answers.
     pub fn slow() -> Result<Self> {
-        Self::of(&Shape { num_layers: 24, hidden_size: 384, ..Shape::default() })
+        Self::of(&Shape { num_layers: 16, hidden_size: 384, ..Shape::default() })
     }
 
     fn of(shape: &Shape) -> Result<Self> {

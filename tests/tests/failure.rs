@@ -22,7 +22,7 @@ fn question(number: usize, max_tokens: usize, stream: bool) -> Value {
         "max_tokens": max_tokens,
         "ignore_eos": true,
         "logit_bias": {TOKEN: 100},
-        "temperature": number / 2 % 2,
+        "temperature": number / 4 % 2,
         "stream": stream,
     })
 }
@@ -144,10 +144,12 @@ async fn killing_a_worker_under_load_fails_no_request_whose_first_byte_was_not_t
     let (tell, mut begun) = mpsc::channel(32);
     let (mut streams, mut wholes) = (JoinSet::new(), JoinSet::new());
     for number in 0..32 {
-        let asked = question(number, TOKENS, number % 2 == 0);
-        match number % 2 {
-            0 => drop(streams.spawn(stream(api.clone(), asked, Some(tell.clone())))),
-            _ => drop(wholes.spawn(whole(api.clone(), asked, TOKENS))),
+        // Two and two: requests that come one after the other go to the two workers in turns.
+        let streamed = number / 2 % 2 == 0;
+        let asked = question(number, TOKENS, streamed);
+        match streamed {
+            true => drop(streams.spawn(stream(api.clone(), asked, Some(tell.clone())))),
+            false => drop(wholes.spawn(whole(api.clone(), asked, TOKENS))),
         }
     }
     drop(tell);
