@@ -187,7 +187,7 @@ async fn killing_a_worker_under_load_fails_no_request_whose_first_byte_was_not_t
     let restarted = worker().listen(address).start().await.expect("the worker again");
     assert_eq!(restarted.address(), address);
     eventually("the worker is used again", || async {
-        let streamed = stream(api.clone(), question(2, 2, true), None).await?;
+        let streamed = stream(api.clone(), question(4, 2, true), None).await?;
         ensure!(streamed.worker == "worker-0", "answered by {}", streamed.worker);
         check_complete(&streamed, 2)
     })
