@@ -60,16 +60,14 @@ pub fn products(pool: &Pool, rows: &Rows, products: &mut [Product<'_>]) {
         let mut sums = vec![[0.0; LANES]; rows.num_rows()];
         for panel in first..(first + step).min(matrix.num_panels()) {
             form.run(PanelSums { panel: matrix.panel(panel), rows, sums: &mut sums });
-            let column = panel * LANES;
-            let len = LANES.min(columns.width() - column);
-            let bias = bias.map(|bias| &bias[column..column + len]);
-            for (row, sums) in sums.iter().enumerate() {
-                // SAFETY: each panel, and so each column, is in one chunk, and rows come one after the other.
-                let output = unsafe { columns.part(row, column, len) };
-                for (lane, output) in output.iter_mut().enumerate() {
-                    let value = sums[lane] + bias.map_or(0.0, |bias| bias[lane]);
-                    *output = if *add { *output + value } else { value };
-                }
+            // SAFETY: each panel is in one chunk.
+            unsafe {
+                write_panel(columns, panel, &sums, |column, output, sums| {
+                    for (lane, (output, sum)) in output.iter_mut().zip(sums).enumerate() {
+                        let value = sum + bias.map_or(0.0, |bias| bias[column + lane]);
+                        *output = if *add { *output + value } else { value };
+                    }
+                });
             }
         }
     });
@@ -93,14 +91,28 @@ pub fn gated_product(pool: &Pool, rows: &Rows, gate: &Matrix, up: &Matrix, outpu
             form.run(PanelSums { panel: gate.panel(panel), rows, sums: &mut gates });
             form.run(PanelSums { panel: up.panel(panel), rows, sums: &mut ups });
             form.run(SwiGlu { gate: &gates, up: &mut ups });
-            let column = panel * LANES;
-            let len = LANES.min(columns.width() - column);
-            for (row, values) in ups.iter().enumerate() {
-                // SAFETY: each panel, and so each column, is in one chunk, and rows come one after the other.
-                unsafe { columns.part(row, column, len) }.copy_from_slice(&values[..len]);
-            }
+            // SAFETY: each panel is in one chunk.
+            unsafe { write_panel(&columns, panel, &ups, |_, output, values| output.copy_from_slice(values)) };
         }
     });
+}
+
+/// Calls `write` with a panel's first column, each row's part of it, and what was computed for that.
+///
+/// # Safety
+/// Meanwhile nobody else may use this panel's columns.
+unsafe fn write_panel(
+    columns: &Columns<'_>,
+    panel: usize,
+    sums: &[Lanes],
+    write: impl Fn(usize, &mut [f32], &[f32]),
+) {
+    let column = panel * LANES;
+    let len = LANES.min(columns.width() - column);
+    for (row, sums) in sums.iter().enumerate() {
+        // SAFETY: alone, by the caller's promise, and one row after the other.
+        write(column, unsafe { columns.part(row, column, len) }, &sums[..len]);
+    }
 }
 
 fn check(matrix: &Matrix, rows: &Rows, output: usize) {

@@ -28,8 +28,7 @@ pub(crate) struct Group {
 }
 
 impl Rows {
-    /// Quantizes (rows, `width`) numbers. Each row may be changed before by `prepare`, which is given the row's index
-    /// and its numbers.
+    /// Quantizes (rows, `width`) numbers. Each row's numbers go through `prepare` first, from one slice to another.
     pub(crate) fn new(
         pool: &Pool,
         x: &[f32],
