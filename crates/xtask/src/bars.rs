@@ -62,7 +62,7 @@ const GROUPS: &[Group] = &[
     },
     Group {
         name: "gateway",
-        about: "the gateway beside nginx as a proxy: requests a second, added latency, processor time",
+        about: "the gateway beside nginx as a proxy and vLLM's router: requests a second, added latency, processor time",
         measure: gateway::measure,
     },
     Group {

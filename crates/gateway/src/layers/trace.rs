@@ -40,7 +40,7 @@ pub(crate) async fn trace(Shared(state): Shared<Arc<State>>, mut request: Reques
     };
     request.extensions_mut().insert(RequestId(Arc::clone(&id)));
     request.extensions_mut().insert(trail);
-    let span = tracing::info_span!("request", id = &*id, path = request.uri().path());
+    let span = tracing::info_span!("request", id = &*id);
     let mut response = next.run(request).instrument(span).await;
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(headers::REQUEST_ID, id);

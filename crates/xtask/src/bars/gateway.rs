@@ -1,7 +1,8 @@
-//! The gateway beside nginx as a proxy, in front of an upstream that costs next to nothing.
+//! The gateway beside nginx as a proxy and vLLM's router, in front of an upstream that costs next to nothing.
 //!
 //! The upstream is nginx too: it answers every chat with the same bytes. Authentication, limits, metrics and tracing are
-//! on in the gateway; what its cache answers is measured apart, in front of a worker whose version is known.
+//! on in the gateway; like its peers it logs warnings alone. What its cache answers is measured apart, in front of a
+//! worker whose version is known.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 use super::load::{Wrk, wrk, wrk_script};
 use super::server::{Server, free_address, work_folder};
 use super::{Bench, Figure, Required, median};
-use crate::needs::packages;
+use crate::needs::{packages, python};
 
 const SECONDS: u32 = 5;
 const CHAT: &str = "/v1/chat/completions";
@@ -25,6 +26,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
     let _upstream = nginx(&work, "upstream", upstream, &upstream_routes())?;
     let proxy = nginx(&work, "proxy", proxy, &proxy_routes(upstream))?;
     let gateway = start_gateway(bench, &work, "gateway", &format!("http://{upstream}"), &key)?;
+    let router = start_router(bench, &work, upstream)?;
     let worker = start_worker(bench, &work)?;
     let caching = start_gateway(bench, &work, "caching", &worker.url(), &key)?;
 
@@ -35,6 +37,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
     let direct_url = format!("http://{upstream}");
     let sides = [
         Side { name: "nginx proxy", url: proxy.url(), server: Some(&proxy), script: &sampled },
+        Side { name: "vLLM's router", url: router.url(), server: Some(&router), script: &sampled },
         Side { name: "gateway", url: gateway.url(), server: Some(&gateway), script: &sampled },
         Side { name: "gateway's cache", url: caching.url(), server: Some(&caching), script: &greedy },
         Side { name: "upstream alone", url: direct_url, server: None, script: &sampled },
@@ -45,8 +48,11 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
             runs.add(side)?;
         }
     }
-    let [nginx, gateway, cache, alone] = runs.as_slice() else { anyhow::bail!("there are four sides") };
-    Ok(figures(&nginx.medians(), &gateway.medians(), &cache.medians(), &alone.medians()))
+    let medians: Vec<Medians> = runs.iter().map(Runs::medians).collect();
+    let [nginx, router, gateway, cache, alone] = medians.as_slice() else {
+        anyhow::bail!("a side is missing")
+    };
+    Ok([rates(nginx, router, gateway, cache), costs(nginx, router, gateway, cache, alone)].concat())
 }
 
 struct Side<'a> {
@@ -96,26 +102,44 @@ impl Runs {
     }
 }
 
-fn figures(nginx: &Medians, gateway: &Medians, cache: &Medians, alone: &Medians) -> Vec<Figure> {
+fn rates(nginx: &Medians, router: &Medians, gateway: &Medians, cache: &Medians) -> Vec<Figure> {
     let rate = |name: &str, side: &Medians| Figure::new(name, side.requests_per_s, "requests/s");
-    let against_nginx = |side: &Medians| side.requests_per_s / nginx.requests_per_s;
+    let ratio = |name: &str, side: &Medians, peer: &Medians, unit| {
+        Figure::new(name, side.requests_per_s / peer.requests_per_s, unit)
+    };
     vec![
         rate("nginx proxy, 64 connections", nginx),
+        rate("vLLM's router, 64 connections", router),
         rate("gateway, 64 connections", gateway),
-        Figure::new("gateway, ratio", against_nginx(gateway), "× nginx").required(Required::AtLeast(0.6)),
-        rate("gateway's cache, 64 connections", cache),
-        Figure::new("gateway's cache, ratio", against_nginx(cache), "× nginx")
-            .required(Required::AtLeast(1.5)),
-        Figure::new("gateway's cache, rate", cache.requests_per_s, "requests/s")
-            .required(Required::AtLeast(10_000.0)),
-        Figure::new("nginx proxy, processor time", nginx.cpu_us, "µs/request"),
-        Figure::new("gateway, processor time", gateway.cpu_us, "µs/request"),
-        Figure::new("gateway's cache, processor time", cache.cpu_us, "µs/request"),
-        Figure::new("nginx proxy adds, p50", nginx.p50_us - alone.p50_us, "µs"),
-        Figure::new("nginx proxy adds, p99", nginx.p99_us - alone.p99_us, "µs"),
-        Figure::new("gateway adds, p50", gateway.p50_us - alone.p50_us, "µs"),
-        Figure::new("gateway adds, p99", gateway.p99_us - alone.p99_us, "µs"),
+        ratio("gateway, ratio", gateway, nginx, "× nginx").required(Required::AtLeast(0.6)),
+        ratio("gateway, ratio", gateway, router, "× vLLM's router").required(Required::AtLeast(1.3)),
+        rate("gateway's cache, 64 connections", cache).required(Required::AtLeast(10_000.0)),
+        ratio("gateway's cache, ratio", cache, nginx, "× nginx").required(Required::AtLeast(1.5)),
     ]
+}
+
+/// Processor time a request at the highest rate, and what a hop adds to one request at a time.
+fn costs(
+    nginx: &Medians,
+    router: &Medians,
+    gateway: &Medians,
+    cache: &Medians,
+    alone: &Medians,
+) -> Vec<Figure> {
+    let cpu = |name: &str, side: &Medians| {
+        Figure::new(format!("{name}, processor time"), side.cpu_us, "µs/request")
+    };
+    let added = |name: &str, side: &Medians| {
+        [
+            Figure::new(format!("{name} adds, p50"), side.p50_us - alone.p50_us, "µs"),
+            Figure::new(format!("{name} adds, p99"), side.p99_us - alone.p99_us, "µs"),
+        ]
+    };
+    let hops = [("nginx proxy", nginx), ("vLLM's router", router), ("gateway", gateway)];
+    let mut costs: Vec<Figure> = hops.iter().map(|(name, side)| cpu(name, side)).collect();
+    costs.push(cpu("gateway's cache", cache));
+    costs.extend(hops.iter().flat_map(|(name, side)| added(name, side)));
+    costs
 }
 
 /// An API key and its line in the configuration.
@@ -139,12 +163,23 @@ impl Key {
 
 fn start_gateway(bench: &Bench, work: &Path, name: &str, worker: &str, key: &Key) -> Result<Server> {
     let configuration = work.join(format!("{name}.toml"));
-    std::fs::write(&configuration, &key.toml)?;
+    std::fs::write(&configuration, format!("[log]\nfilter = \"warn\"\n\n{}", key.toml))?;
     let address = free_address()?;
     let mut command = Command::new(&bench.tenk);
     command.args(["gateway", "--listen", &address.to_string(), "--worker", worker]);
     command.arg("--config").arg(&configuration);
     Server::start(command, address, &work.join(format!("{name}.log")))?.ready("/health/ready")
+}
+
+/// As it comes, but for its log: one worker, round robin.
+fn start_router(bench: &Bench, work: &Path, upstream: SocketAddr) -> Result<Server> {
+    let python = python::environment(&bench.target, python::OF_GATEWAY_BARS)?;
+    let (address, metrics) = (free_address()?, free_address()?);
+    let mut command = Command::new(python.with_file_name("vllm-router"));
+    command.args(["--host", "127.0.0.1", "--port", &address.port().to_string()]);
+    command.args(["--worker-urls", &format!("http://{upstream}"), "--policy", "round_robin"]);
+    command.args(["--log-level", "warning", "--prometheus-port", &metrics.port().to_string()]);
+    Server::start(command, address, &work.join("router.log"))?.ready("/health")
 }
 
 fn start_worker(bench: &Bench, work: &Path) -> Result<Server> {
@@ -189,6 +224,7 @@ fn upstream_routes() -> String {
         "server {{ listen @LISTEN@; default_type application/json;\n\
          location = /v1/models {{ return 200 '{models}'; }}\n\
          location = {CHAT} {{ return 200 '{answer}'; }}\n\
+         location = /health {{ return 200 'ok'; }}\n\
          location / {{ return 404; }} }}"
     )
 }

@@ -20,6 +20,10 @@ pub(crate) const OF_TESTS: Environment =
 pub(crate) const OF_BARS: Environment =
     Environment { folder: "peer-venv", requirements: "xllamacpp==2026.10.11549\n" };
 
+/// vLLM's router, which the gateway is measured against.
+pub(crate) const OF_GATEWAY_BARS: Environment =
+    Environment { folder: "router-venv", requirements: "vllm-router==0.1.17\n" };
+
 /// What compiles CUDA kernels: compiler, headers, and nothing to link or run with. No newer than candle's bindings know.
 pub(crate) const OF_CUDA: Environment =
     Environment { folder: "cuda-venv", requirements: "cuda-toolkit[nvcc,crt,nvvm,cudart,cccl]==13.4.3\n" };
