@@ -23,6 +23,7 @@ use crate::report::{Event, Report, RunFacts};
 use crate::scenario::Scenario;
 use crate::scrape::{Scraper, TargetMetrics};
 use crate::target::Target;
+use crate::tokenizer::OpenTokenizer;
 
 mod files;
 mod lanes;
@@ -44,6 +45,8 @@ pub struct LoadTest {
     pub scenario: Scenario,
     /// Sent to the target and nowhere else.
     pub api_key: Option<ApiKey>,
+    /// Opens the tokenizer that the scenario names; without it, a scenario that names one is refused.
+    pub open_tokenizer: Option<OpenTokenizer>,
     /// Gets `records.jsonl`, one line a request, warm-up included. Made if absent.
     pub report_dir: Option<PathBuf>,
     /// Show a line of progress on standard error.
@@ -61,6 +64,7 @@ impl LoadTest {
         Self {
             scenario,
             api_key: None,
+            open_tokenizer: None,
             report_dir: None,
             progress: false,
             shard: Shard::WHOLE,
@@ -135,7 +139,7 @@ impl LoadTest {
     ) -> Result<Driven, Error> {
         let faults = Timeline::new(&self.scenario.faults)?;
         let reference = self.scenario.answers.reference.as_deref().map(Reference::read).transpose()?;
-        let preparing = prepare(&self.scenario, target.clone(), self.api_key.as_ref());
+        let preparing = prepare(&self.scenario, target.clone(), self.api_key.as_ref(), self.open_tokenizer);
         let prepared = stop.run_until_cancelled(preparing).await.ok_or(Error::Interrupted)??;
         let Prepared { client, asking, pace, model, prompt_basis } = prepared;
         let progress = Arc::<Progress>::default();

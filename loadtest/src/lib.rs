@@ -73,6 +73,7 @@ pub mod sweep;
 mod target;
 #[cfg(test)]
 mod tests;
+mod tokenizer;
 pub mod trace;
 mod words;
 
@@ -82,3 +83,4 @@ pub use commands::Command;
 pub use driver::LoadTest;
 pub use error::Error;
 pub use lab::LabCommand;
+pub use tokenizer::{CountTokens, OpenTokenizer};

@@ -1,6 +1,7 @@
 //! What is asked. Pure: request `index` asks the same in every run with the same scenario, seed and target.
 //!
-//! A prompt is made of common words, and a target that offers `/tokenize` says how many tokens such words have; see
+//! A prompt is made of common words, and a given tokenizer, or a target that offers `/tokenize`, says how many tokens such
+//! words have; see
 //! [`Material::calibrate`]. Prompts are rendered as JSON in one pass, and what they share is rendered once.
 //!
 //! Warm-up requests, from [`crate::asking::WARMUP_INDEX_START`] on, ask what no measured one asks. The prefixes that prompts share, and
@@ -43,7 +44,12 @@ pub enum PromptBasis {
         /// Tokens of the sample.
         sample_tokens: u64,
     },
-    /// The target offers no `/tokenize`: one token a word is assumed.
+    /// The scenario's own tokenizer counted it, whatever the target would have said.
+    Tokenizer {
+        /// Tokens of the sample.
+        sample_tokens: u64,
+    },
+    /// The target offers no `/tokenize`, and no tokenizer was given: one token a word is assumed.
     Estimated,
     /// Prompts are the user's own.
     File {
@@ -52,10 +58,20 @@ pub enum PromptBasis {
     },
 }
 
+impl PromptBasis {
+    /// The same, counted by a tokenizer that was given instead of by the target.
+    pub(crate) const fn by_given_tokenizer(self) -> Self {
+        match self {
+            Self::Counted { sample_tokens } => Self::Tokenizer { sample_tokens },
+            other => other,
+        }
+    }
+}
+
 /// What prompts are made from beside the scenario.
 #[derive(Clone, Debug, Default)]
 pub struct Material {
-    /// How long a word is in the target's tokens.
+    /// How long a word is in tokens.
     pub tokens_per_word: TokensPerWord,
     /// The file that the scenario names.
     pub file: Option<PromptFile>,
@@ -81,8 +97,8 @@ impl Material {
         Ok(Self { tokens_per_word: TokensPerWord::default(), file, trace })
     }
 
-    /// Learns how long words are in the target's tokens, from prompts of the scenario's median length. `count` has the
-    /// target count a text's tokens, or says `None` where it cannot.
+    /// Learns how long words are in tokens, from prompts of the scenario's median length. `count` counts a text's tokens,
+    /// or says `None` where it cannot.
     ///
     /// # Errors
     /// When `count` fails.

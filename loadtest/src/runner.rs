@@ -10,12 +10,15 @@ use crate::error::Error;
 use crate::figures::{Figures, Runner};
 use crate::report::Report;
 use crate::scenario::Scenario;
+use crate::tokenizer::OpenTokenizer;
 
 /// Runs scenarios over the network.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Driver {
     /// Sent to the target and nowhere else.
     pub(crate) api_key: Option<ApiKey>,
+    /// Opens the tokenizers that scenarios name.
+    pub(crate) open_tokenizer: Option<OpenTokenizer>,
     /// Gets a folder for each run.
     pub(crate) report_dir: Option<PathBuf>,
     /// Show a line of progress on standard error.
@@ -34,6 +37,7 @@ impl Runner for Driver {
         let report_dir = self.report_dir.as_ref().map(|dir| dir.join(label));
         let load_test = LoadTest {
             api_key: self.api_key.clone(),
+            open_tokenizer: self.open_tokenizer,
             report_dir: report_dir.clone(),
             progress: self.progress,
             ..LoadTest::new(scenario)

@@ -36,6 +36,8 @@ pub struct Scenario {
     pub warmup: u64,
     /// What is asked.
     pub prompts: Prompts,
+    /// Counts the tokens of made-up prompts in place of the target: a tokenizer.json, the folder of one, or a GGUF file.
+    pub tokenizer: Option<PathBuf>,
     /// What answers are asked for.
     pub answers: Answers,
     /// What a good answer meets.
@@ -310,6 +312,7 @@ impl Default for Scenario {
                 shared_prefixes: 1,
                 repeats: None,
             },
+            tokenizer: None,
             answers: Answers::default(),
             targets: Targets::default(),
             faults: Vec::new(),

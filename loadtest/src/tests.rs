@@ -18,6 +18,7 @@ use crate::record::FailureKind;
 use crate::report::Report;
 use crate::scenario::{Answers, Arrivals, Client as ClientSettings, Length, Prompts, Scenario};
 use crate::target::Target;
+use crate::tokenizer::CountTokens;
 
 mod load;
 pub(crate) mod server;
@@ -257,6 +258,46 @@ async fn without_a_tokenizer_lengths_are_estimated_and_the_report_says_so() {
     let report = run(scenario(&server)).await;
     assert_eq!(report.prompt_basis, PromptBasis::Estimated);
     assert!(report.notes.iter().any(|note| note.contains("estimate")), "{:?}", report.notes);
+}
+
+/// A tokenizer for any file: four tokens a word.
+fn four_a_word(path: &Path) -> Result<CountTokens, String> {
+    if !path.is_file() {
+        return Err(format!("the tokenizer {} cannot be used", path.display()));
+    }
+    Ok(Box::new(|text| Ok(4 * text.split(' ').count() as u64)))
+}
+
+#[tokio::test]
+async fn a_tokenizer_that_is_given_wins_over_the_targets_own() {
+    let three_a_word = |text: &str| 3 * text.split(' ').count();
+    let server = Server::with_tokenizer(vec![whole_stream()], Some(three_a_word)).await;
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let tokenizer = Some(file.path().to_owned());
+    let scenario = Scenario { prompts: prompts(300), tokenizer, ..scenario(&server) };
+    let given = LoadTest { open_tokenizer: Some(four_a_word), ..load_test(scenario) };
+    let report = given.run(CancellationToken::new()).await.expect("a report");
+    assert_eq!(report.prompt_basis, PromptBasis::Tokenizer { sample_tokens: 300 });
+    for body in server.bodies() {
+        assert_eq!(body["messages"][0]["content"].as_str().expect("text").split(' ').count(), 75);
+    }
+    let mut table = Vec::new();
+    report.write_table(&mut table).expect("written");
+    let known = format!("as the tokenizer {} counts", file.path().display());
+    assert!(String::from_utf8_lossy(&table).contains(&known), "{}", String::from_utf8_lossy(&table));
+}
+
+#[tokio::test]
+async fn a_tokenizer_that_cannot_be_opened_is_told_before_anything_is_sent() {
+    // Nobody is asked, so nobody needs to be there.
+    let tokenizer = Some("not/there".into());
+    let scenario =
+        Scenario { target: "http://127.0.0.1:1".into(), requests: Some(1), tokenizer, ..Scenario::default() };
+    for (open_tokenizer, reason) in [(Some(four_a_word as _), "cannot be used"), (None, "links none")] {
+        let given = LoadTest { open_tokenizer, ..load_test(scenario.clone()) };
+        let refused = given.run(CancellationToken::new()).await.expect_err("no tokenizer").to_string();
+        assert!(refused.starts_with("the tokenizer not/there ") && refused.contains(reason), "{refused}");
+    }
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ mod config;
 mod models;
 mod shutdown;
 mod simulated;
+mod tokenizer;
 mod voice;
 
 use std::process::ExitCode;

@@ -88,6 +88,11 @@ pub struct ScenarioArgs {
     )]
     pub prompts: Option<PathBuf>,
 
+    /// Count the tokens of made-up prompts by a tokenizer.json, the folder of one, or a GGUF file, whatever the target's
+    /// own /tokenize says; without either, a word is taken for a token
+    #[arg(long, value_name = "PATH", help_heading = "Prompts", conflicts_with = "prompts")]
+    pub tokenizer: Option<PathBuf>,
+
     /// The most tokens of an answer; 64 unless given
     #[arg(long, value_name = "N", help_heading = "Answers")]
     pub max_tokens: Option<u32>,
@@ -181,6 +186,7 @@ pub(super) const FLAGS: &[(&str, &str)] = &[
     ("prompts.repeats.prompts", "--repeat-prompts"),
     ("prompts.repeats.exponent", "--repeat-exponent"),
     ("prompts.path", "--prompts"),
+    ("tokenizer", "--tokenizer"),
     ("answers.max_tokens", "--max-tokens"),
     ("answers.temperature", "--temperature"),
     ("answers.streamed", "--streamed"),
@@ -210,6 +216,7 @@ impl ScenarioArgs {
         self.put_end(scenario, name_or_path.is_some(), end);
         replace(&mut scenario.warmup, self.warmup);
         self.put_prompts(&mut scenario.prompts)?;
+        scenario.tokenizer = self.tokenizer.clone().or(scenario.tokenizer.take());
         self.put_answers(scenario);
         self.put_rest(scenario);
         // The prompts of the reference run are those of its seed.

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use crate::error::Error;
+use crate::tokenizer::OpenTokenizer;
 
 mod compare;
 mod flags;
@@ -84,16 +85,16 @@ Example:
 }
 
 impl Command {
-    /// Does what was asked, and prints to standard output.
+    /// Does what was asked, and prints to standard output. `open_tokenizer` is for scenarios that name a tokenizer.
     ///
     /// # Errors
     /// When there is nothing to report, with what to do about it.
-    pub async fn run(self) -> anyhow::Result<ExitCode> {
+    pub async fn run(self, open_tokenizer: OpenTokenizer) -> anyhow::Result<ExitCode> {
         match self {
-            Self::Run(args) => run::run(*args).await,
+            Self::Run(args) => run::run(*args, open_tokenizer).await,
             Self::Scenarios => Ok(print(&scenarios::list_scenarios()?).map(|()| ExitCode::SUCCESS)?),
-            Self::Search(args) => search::run(*args).await,
-            Self::Sweep(args) => sweep::run(*args).await,
+            Self::Search(args) => search::run(*args, open_tokenizer).await,
+            Self::Sweep(args) => sweep::run(*args, open_tokenizer).await,
             Self::Compare(args) => compare::run(&args),
             Self::Merge(args) => merge::run(&args),
         }

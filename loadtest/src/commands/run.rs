@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::interrupt::Interrupt;
 use crate::report::Report;
 use crate::scenario::Scenario;
+use crate::tokenizer::OpenTokenizer;
 
 /// What `--help` shows below the flags.
 pub(super) const RUN_EXAMPLES: &str = "\
@@ -123,10 +124,11 @@ impl Verdict {
 ///
 /// # Errors
 /// When the run cannot start, or a report cannot be written. Failed requests are a [`Verdict`].
-pub(super) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: RunArgs, open_tokenizer: OpenTokenizer) -> anyhow::Result<ExitCode> {
     let load_test = LoadTest {
         scenario: args.scenario(new_seed())?,
         api_key: args.source.api_key,
+        open_tokenizer: Some(open_tokenizer),
         report_dir: args.source.report_dir.clone(),
         progress: true,
         shard: args.shard.unwrap_or(Shard::WHOLE),

@@ -16,6 +16,7 @@ use crate::interrupt::Interrupt;
 use crate::runner::Driver;
 use crate::scenario::{Arrivals, Draft, Scenario};
 use crate::search::{Ended, Measured, Search, SearchReport, Settings, at_rate, targets};
+use crate::tokenizer::OpenTokenizer;
 
 /// The file of a search within its folder.
 const FILE: &str = "search.json";
@@ -138,7 +139,7 @@ impl Earlier {
     }
 }
 
-pub(super) async fn run(args: SearchArgs) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: SearchArgs, open_tokenizer: OpenTokenizer) -> anyhow::Result<ExitCode> {
     let mut search = args.search()?;
     let report_dir = args.source.report_dir.clone();
     let earlier = match &report_dir {
@@ -146,8 +147,12 @@ pub(super) async fn run(args: SearchArgs) -> anyhow::Result<ExitCode> {
         _ => Vec::new(),
     };
     let shows = std::io::stderr().is_terminal();
-    let mut driver =
-        Driver { api_key: args.source.api_key.clone(), report_dir: report_dir.clone(), progress: shows };
+    let mut driver = Driver {
+        api_key: args.source.api_key.clone(),
+        open_tokenizer: Some(open_tokenizer),
+        report_dir: report_dir.clone(),
+        progress: shows,
+    };
     let interrupt = Interrupt::listen()?;
     let mut told = earlier.len();
     let report = search

@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::interrupt::Interrupt;
 use crate::runner::Driver;
 use crate::sweep::{Sweep, setting};
+use crate::tokenizer::OpenTokenizer;
 
 /// The file of a sweep within its folder.
 const FILE: &str = "sweep.json";
@@ -57,11 +58,12 @@ impl SweepArgs {
     }
 }
 
-pub(super) async fn run(args: SweepArgs) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: SweepArgs, open_tokenizer: OpenTokenizer) -> anyhow::Result<ExitCode> {
     let sweep = args.sweep()?;
     let report_dir = args.source.report_dir;
     let mut driver = Driver {
         api_key: args.source.api_key,
+        open_tokenizer: Some(open_tokenizer),
         report_dir: report_dir.clone(),
         progress: std::io::stderr().is_terminal(),
     };

@@ -1,11 +1,11 @@
-//! How long the vocabulary's words are in the target's tokens.
+//! How long the vocabulary's words are in tokens.
 
 use crate::error::Error;
 use crate::prompts::PromptBasis;
 use crate::prompts::text::{ID_WORDS, plain};
 use crate::random::{Purpose, seed_for};
 
-/// How often a sample is made longer or shorter until the target counts the tokens that were wanted.
+/// How often a sample is made longer or shorter until it has the tokens that were wanted.
 const CORRECTIONS_MAX: u32 = 3;
 /// The longest sample. The ratio no longer changes beyond, and a server may bound what it counts.
 const SAMPLE_TOKENS_MAX: u64 = 4_096;
@@ -33,8 +33,8 @@ impl TokensPerWord {
     }
 }
 
-/// Finds how many tokens the target takes for a word: samples of about `tokens` tokens are counted by `count`, and made
-/// longer or shorter until they have so many. `count` says `None` where the target cannot count; then a token a word is
+/// Finds how many tokens a word takes: samples of about `tokens` tokens are counted by `count`, and made
+/// longer or shorter until they have so many. `count` says `None` where there is nobody to count; then a token a word is
 /// assumed and the basis says so.
 ///
 /// # Errors

@@ -248,7 +248,8 @@ fn notes(facts: &RunFacts) -> Vec<String> {
     let mut notes = Vec::new();
     match facts.prompt_basis {
         PromptBasis::Estimated => notes.push(
-            "the target offers no /tokenize: the length of prompts is an estimate, and usage says what they had".into(),
+            "the target offers no /tokenize: the length of prompts is an estimate, and usage says what they had; --tokenizer \
+             counts".into(),
         ),
         PromptBasis::File { prompts } if (prompts as u64) < requests => notes.push(format!(
             "{prompts} prompts for {requests} requests: prompts were repeated, and caches may have answered"

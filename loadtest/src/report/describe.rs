@@ -46,8 +46,12 @@ fn length(length: Length) -> String {
 /// What was asked, and how its length is known.
 pub(super) fn prompts(report: &Report) -> String {
     let known = match report.prompt_basis {
-        PromptBasis::Counted { .. } => "as the target counts",
-        PromptBasis::Estimated => "estimated",
+        PromptBasis::Counted { .. } => "as the target counts".to_owned(),
+        PromptBasis::Tokenizer { .. } => match &report.scenario.tokenizer {
+            Some(path) => format!("as the tokenizer {} counts", path.display()),
+            None => "as a tokenizer that was given counts".to_owned(),
+        },
+        PromptBasis::Estimated => "estimated".to_owned(),
         PromptBasis::File { prompts } => return format!("{prompts} from a file"),
     };
     match &report.scenario.prompts {

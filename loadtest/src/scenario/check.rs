@@ -69,6 +69,11 @@ impl Scenario {
         self.arrivals.check()?;
         self.check_count()?;
         self.prompts.check()?;
+        if self.tokenizer.is_some() && matches!(self.prompts, Prompts::File { .. }) {
+            let problem =
+                "counts the tokens of made-up prompts, but prompts are of a file; leave one of them out";
+            return Err(Refusal::new("tokenizer", problem));
+        }
         self.answers.check()?;
         self.targets.check()?;
         if self.faults.len() > 1_000 {

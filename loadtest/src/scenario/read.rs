@@ -123,6 +123,9 @@ impl Draft {
         if let Prompts::File { path } = &mut self.scenario.prompts {
             start_there(path);
         }
+        if let Some(path) = &mut self.scenario.tokenizer {
+            start_there(path);
+        }
         if let Some(path) = &mut self.scenario.answers.reference {
             start_there(path);
         }

@@ -57,6 +57,7 @@ pub(super) const SCENARIO: &[Field] = &[
     may("duration_s", Shape::Number),
     may("warmup", U64),
     may("prompts", Shape::Tagged { tag: "kind", kinds: PROMPTS, common: &[] }),
+    may("tokenizer", Shape::Text),
     may("answers", Shape::Section(ANSWERS)),
     may("targets", Shape::Section(TARGETS)),
     may("faults", Shape::Sections(&FAULT)),

@@ -56,6 +56,7 @@ fn full() -> Vec<Scenario> {
         duration_s: Some(5.0),
         warmup: 1,
         prompts: prompts[index % 3].clone(),
+        tokenizer: (index % 3 < 2).then(|| "t.gguf".into()),
         answers: Answers {
             max_tokens: length[index % 3],
             ignore_eos: true,
@@ -274,6 +275,10 @@ fn what_does_not_fit_together_is_refused() {
             "s.toml:4: `arrivals.users` is 9, but `client.connections_max` lets only 8 be in flight; raise it",
         ),
         (
+            "requests = 3\ntokenizer = \"t.json\"\n[prompts]\nkind = \"file\"\npath = \"p.jsonl\"\n",
+            "s.toml:2: `tokenizer` counts the tokens of made-up prompts, but prompts are of a file; leave one of them out",
+        ),
+        (
             "requests = 3\ntarget = \"https://h\"\n",
             "s.toml:2: `target` is wrong: the target `https://h` is https, which this tester does not speak; give a \
              plain http:// address",
@@ -293,8 +298,12 @@ fn what_does_not_fit_together_is_refused() {
 fn paths_in_a_file_start_where_the_file_lies() {
     let dir = tempfile::tempdir().expect("a folder");
     let file = dir.path().join("s.toml");
-    let text = "[arrivals]\nkind = \"trace\"\npath = \"t.csv\"\n[prompts]\nkind = \"file\"\npath = \"sub/p.jsonl\"\n\
+    let text = "tokenizer = \"t.gguf\"\n[arrivals]\nkind = \"trace\"\npath = \"t.csv\"\n\
                 [answers]\nreference = \"/r.jsonl\"\n";
+    std::fs::write(&file, text).expect("written");
+    assert_eq!(Scenario::read(&file).expect("sound").tokenizer, Some(dir.path().join("t.gguf")));
+    let text =
+        text.replace("tokenizer = \"t.gguf\"\n", "") + "[prompts]\nkind = \"file\"\npath = \"sub/p.jsonl\"\n";
     std::fs::write(&file, text).expect("written");
     let scenario = Scenario::read(&file).expect("sound");
     assert_eq!(scenario.arrivals, Arrivals::Trace { path: dir.path().join("t.csv"), speed: 1.0 });

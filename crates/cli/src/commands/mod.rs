@@ -31,7 +31,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
         Command::Profile(command) => profile::run(&command),
         Command::Key(command) => key::run(&command),
         Command::Config(command) => config::run(&command),
-        Command::Loadtest(command) => command.run().await,
+        Command::Loadtest(command) => command.run(crate::tokenizer::open).await,
         Command::Lab(command) => command.run().await,
     }
 }

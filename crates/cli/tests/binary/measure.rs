@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::harness::{Process, eventually, get, tenk, text};
+use crate::harness::{Process, eventually, get, run, tenk, text, tiny_model};
 
 #[test]
 fn a_load_test_that_is_asked_to_end_reports_what_it_measured() {
@@ -29,6 +29,36 @@ fn a_load_test_that_is_asked_to_end_reports_what_it_measured() {
         let report: serde_json::Value = serde_json::from_str(&ended.stdout).expect("a report");
         assert_eq!(report["interrupted"], true);
         assert!(report["requests"]["succeeded"].as_u64() >= Some(10), "{report}");
+    }
+}
+
+#[test]
+fn a_run_a_search_and_a_sweep_count_prompts_by_the_tokenizer_that_is_given() {
+    let worker = Process::start(&mut tenk(["worker", "--engine", "simulated", "--listen", "127.0.0.1:0"]));
+    let target = format!("http://{}", worker.address());
+    let (folder, model) = tiny_model();
+    let loadtest = |command: &[&str], tokenizer: &str, dir: &std::path::Path| {
+        let common =
+            ["--target", &target, "--max-tokens", "2", "--prompt-tokens", "800", "--tokenizer", tokenizer];
+        run(tenk(["loadtest"]).args(command).args(common).args(["--report-dir", text(dir)]))
+    };
+    for (command, report) in [
+        (&["run", "--requests", "4"][..], "report.json"),
+        (&["search", "--requests", "2", "--repeats", "1", "--runs-max", "1"], "run-000/report.json"),
+        (&["sweep", "--requests", "2", "--field", "users", "--values", "1,2"], "run-001/report.json"),
+    ] {
+        let dir = folder.path().join(command[0]);
+        let ended = loadtest(command, text(&model), &dir);
+        let report = std::fs::read(dir.join(report)).unwrap_or_else(|error| panic!("{error}: {ended:?}"));
+        let report: serde_json::Value = serde_json::from_slice(&report).expect("a report");
+        assert_eq!(report["prompt_basis"]["kind"], "tokenizer");
+        // The file has a token a byte, the worker's own vocabulary has not.
+        let number = |part: &str, name: &str| report[part][name].as_f64().expect("a number");
+        let prompt_tokens = number("tokens", "prompt") / number("requests", "succeeded");
+        assert!(prompt_tokens < 400.0, "{report}");
+        let absent = loadtest(command, "absent.gguf", &dir);
+        let why = "the tokenizer absent.gguf cannot be used: No such file or directory (os error 2); ";
+        assert!(absent.refused().starts_with(why), "{absent:?}");
     }
 }
 

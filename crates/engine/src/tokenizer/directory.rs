@@ -19,14 +19,21 @@ impl Tokenizer {
     /// The tokenizer in `dir`: `tokenizer.json`, and `tokenizer_config.json` and `generation_config.json` where there
     /// are such. BPE only, byte-level or SentencePiece; a step that isn't known is refused by name.
     pub fn from_dir(dir: &Path) -> Result<Self, TokenizerError> {
-        let path = dir.join("tokenizer.json");
-        let bytes = read(&path)?
-            .ok_or_else(|| TokenizerError::File { path: path.clone(), source: ErrorKind::NotFound.into() })?;
-        let steps: Steps = parse(&path, &bytes)?;
+        Self::from_file(&dir.join("tokenizer.json"))
+    }
+
+    /// The same from a `tokenizer.json` of whatever name; the two others lie beside it.
+    pub fn from_file(path: &Path) -> Result<Self, TokenizerError> {
+        let dir = path.parent().unwrap_or(Path::new(""));
+        let bytes = read(path)?.ok_or_else(|| TokenizerError::File {
+            path: path.to_owned(),
+            source: ErrorKind::NotFound.into(),
+        })?;
+        let steps: Steps = parse(path, &bytes)?;
         let config = read_json(&dir.join("tokenizer_config.json"))?;
         let generation = read_json(&dir.join("generation_config.json"))?;
-        let malformed = |reason: String| TokenizerError::Malformed { path: path.clone(), reason };
-        let mut source: tokenizers::Tokenizer = parse(&path, &bytes)?;
+        let malformed = |reason: String| TokenizerError::Malformed { path: path.to_owned(), reason };
+        let mut source: tokenizers::Tokenizer = parse(path, &bytes)?;
         source.with_padding(None);
         source.with_truncation(None).map_err(|error| malformed(error.to_string()))?;
         let ModelWrapper::BPE(model) = source.get_model() else {

@@ -39,7 +39,7 @@ fn no_argument_is_a_closed_loop_of_a_hundred_requests() {
 fn every_flag_reaches_the_scenario() {
     let line = "--target http://h --model m --seed 9 --rate 3 --arrivals gamma --cv 2 --requests 30 --duration-s 1.5 \
                 --warmup 4 --prompt-tokens 40 --shared-prefix-tokens 5 --shared-prefixes 3 \
-                --repeat-prompts 50 --repeat-exponent 0.5 --max-tokens 6 --ignore-eos --temperature 0.5 \
+                --repeat-prompts 50 --repeat-exponent 0.5 --tokenizer t.json --max-tokens 6 --ignore-eos --temperature 0.5 \
                 --streamed 0.25 --return-token-ids --hash-answers --reference r \
                 --target-ttft-ms 1 --target-tpot-ms 2 --target-e2e-ms 3 \
                 --usd-per-hour 4 --scrape http://a:1 --scrape http://b:2 --no-keep-alive --connections-max 11 \
@@ -59,6 +59,7 @@ fn every_flag_reaches_the_scenario() {
             shared_prefixes: 3,
             repeats: Some(Zipf { prompts: 50, exponent: 0.5 }),
         },
+        tokenizer: Some("t.json".into()),
         answers: Answers {
             max_tokens: Length::Fixed(6),
             ignore_eos: true,
@@ -106,6 +107,7 @@ fn flags_that_do_not_fit_together_are_refused_with_what_to_do() {
     assert!(refused("--arrivals constant --rate 3 --cv 2").contains("belongs to --arrivals gamma"));
     assert!(parse("--prompts p.jsonl --prompt-tokens 9").is_err());
     assert!(parse("--streamed 0.5 --no-stream").is_err());
+    assert!(parse("--prompts p.jsonl --tokenizer t.json").is_err());
 }
 
 #[test]
