@@ -46,10 +46,12 @@ which the search sets; a run has 30 seconds unless an end is given.
 
 The rate grows until most of its runs miss a target, then the gap is halved
 until it is narrow enough, and the rate that is found is run again. A run in
-which the tester itself was late passes nothing. Ctrl-C and SIGTERM end the
-search with what it found until then; --resume goes on with it.
+which the tester itself was late passes nothing. Ctrl-C, SIGTERM and a
+closed terminal end the search with what it found until then; --resume goes on
+with it.
 Exit status: 0 if a rate was found, 1 if none meets or the search is
-unfinished, 2 for misuse, 130 after Ctrl-C, 143 after SIGTERM."
+unfinished, 2 for misuse, 130 after Ctrl-C, 143 after SIGTERM,
+129 after SIGHUP."
     )]
     Search(Box<search::SearchArgs>),
     /// Run once for each value of a setting, for plots

@@ -1,5 +1,6 @@
 //! `tenk loadtest run`: arguments in, a report out.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::str::FromStr;
 
@@ -165,9 +166,9 @@ pub(super) async fn run(args: RunArgs, open_tokenizer: OpenTokenizer) -> anyhow:
     })
 }
 
-#[expect(clippy::print_stderr, reason = "a person or a log reads which assertion was missed")]
+/// A person or a log reads which assertion was missed.
 fn tell(judgement: &Judgement) {
-    eprint!("{judgement}");
+    let _ = write!(std::io::stderr(), "{judgement}");
 }
 
 #[cfg(test)]

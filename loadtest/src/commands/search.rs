@@ -1,6 +1,6 @@
 //! `tenk loadtest search`
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -175,12 +175,12 @@ pub(super) async fn run(args: SearchArgs, open_tokenizer: OpenTokenizer) -> anyh
     })
 }
 
-/// One line a run.
-#[expect(clippy::print_stderr, reason = "a person or a log waits")]
+/// One line a run. A terminal that was closed meanwhile keeps nothing from being saved.
 fn tell(report: &SearchReport) {
     if let Some(run) = report.runs.last() {
         let checked: Vec<String> = run.checked.iter().map(ToString::to_string).collect();
         let number = report.runs.len();
-        eprintln!("run {number}: {} requests/s {}  {}", rounded(run.rate), run.outcome, checked.join("; "));
+        let (rate, checked) = (rounded(run.rate), checked.join("; "));
+        let _ = writeln!(std::io::stderr(), "run {number}: {rate} requests/s {}  {checked}", run.outcome);
     }
 }
