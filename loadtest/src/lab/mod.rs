@@ -16,6 +16,7 @@ use crate::interrupt::Interrupt;
 
 mod batching;
 mod bench;
+mod checkout;
 mod child;
 mod kv_cache;
 mod page;
@@ -25,6 +26,7 @@ mod table;
 mod text;
 
 use bench::Bench;
+use checkout::Checkout;
 use predict::Prediction;
 use table::{Bars, Table};
 use text::Text;
@@ -187,7 +189,8 @@ async fn conduct(args: LabArgs, stop: &CancellationToken) -> Result<(), Error> {
         findings: &findings,
     };
     write(&dir.join(DOCUMENT), &serde_json::to_string_pretty(&document).unwrap_or_default())?;
-    write(&dir.join(PAGE), &page::render(&text, &findings, compared.as_deref()))?;
+    let checkout = Checkout::around(&text);
+    write(&dir.join(PAGE), &page::render(&text, &findings, compared.as_deref(), checkout.as_ref()))?;
     say(&format!("\n{} has the same to keep", dir.join(PAGE).display()));
     Ok(())
 }

@@ -4,20 +4,25 @@ use std::fmt::Write;
 
 use super::table::brief;
 use super::text::{Text, html};
-use super::{Bars, Findings, Table};
+use super::{Bars, Checkout, Findings, Table};
 use crate::plot::escape;
 use crate::report::html::STYLE;
 
-/// The whole page.
-pub(super) fn render(text: &Text, findings: &Findings, compared: Option<&str>) -> String {
+/// The whole page; files that it names are links into `checkout`.
+pub(super) fn render(
+    text: &Text,
+    findings: &Findings,
+    compared: Option<&str>,
+    checkout: Option<&Checkout>,
+) -> String {
     let title = escape(&text.title);
     let mut page = format!(
         "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width\">\n<title>{title}</title>\n\
          <style>{STYLE}</style>\n<h1>{title}</h1>\n"
     );
-    let _ = writeln!(page, "<h2>Question</h2>\n{}", html(&text.question));
-    let _ = writeln!(page, "<h2>Prediction</h2>\n{}", html(&text.prediction));
+    let _ = writeln!(page, "<h2>Question</h2>\n{}", html(&text.question, checkout));
+    let _ = writeln!(page, "<h2>Prediction</h2>\n{}", html(&text.prediction, checkout));
     page.push_str("<h2>Measured on this machine</h2>\n");
     findings.tables.iter().for_each(|table| page.push_str(&table_of(table)));
     let plots: String = findings.bars.iter().map(plot).collect();
@@ -25,7 +30,7 @@ pub(super) fn render(text: &Text, findings: &Findings, compared: Option<&str>) -
     for sentence in findings.sentences.iter().map(String::as_str).chain(compared) {
         let _ = writeln!(page, "<p>{}</p>", escape(sentence));
     }
-    let _ = writeln!(page, "<h2>Explanation</h2>\n{}", html(&text.explanation));
+    let _ = writeln!(page, "<h2>Explanation</h2>\n{}", html(&text.explanation, checkout));
     page
 }
 
@@ -98,7 +103,7 @@ mod tests {
             prediction: "P.".into(),
             explanation: "E.".into(),
         };
-        let page = render(&text, &findings, Some("You said 2."));
+        let page = render(&text, &findings, Some("You said 2."), None);
         for part in [
             "<p>Q?</p>",
             "<p>P.</p>",

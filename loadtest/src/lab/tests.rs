@@ -26,19 +26,30 @@ fn every_lab_has_all_sections_and_can_be_named() {
 }
 
 #[test]
-fn every_file_that_a_lab_points_to_is_there() {
-    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+fn every_file_that_a_lab_points_to_is_there_and_is_a_link_in_a_checkout() {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
     for lab in Lab::value_variants() {
-        let explanation = lab.text().explanation;
-        let named: Vec<&str> = explanation
-            .split('`')
-            .skip(1)
-            .step_by(2)
-            .filter(|name| name.ends_with(".rs") || name.ends_with(".md"))
-            .collect();
-        assert!(named.len() >= 3, "{lab:?} points into the code: {named:?}");
-        for name in named {
-            assert!(repository.join(name).is_file(), "{lab:?} points to {name}, which is not there");
+        let text = lab.text();
+        let checkout = Checkout::around(&text).expect("tests run in a checkout");
+        let page = text::html(&text.explanation, Some(&checkout));
+        assert!(text.files().count() >= 3, "{lab:?} points into the code");
+        for file in text.files() {
+            assert!(repository.join(file).is_file(), "{lab:?} points to {file}, which is not there");
+            let url = format!("file://{}/{file}", repository.display());
+            assert!(page.contains(&format!("<a href=\"{url}\"")), "{url} in {page}");
+        }
+    }
+}
+
+#[test]
+fn every_section_that_a_lab_points_to_is_there() {
+    let architecture = include_str!("../../../ARCHITECTURE.md");
+    for lab in Lab::value_variants() {
+        let explanation = lab.text().explanation.split_whitespace().collect::<Vec<_>>().join(" ");
+        for (named, after) in explanation.split('"').skip(1).zip(explanation.split('"').skip(2)).step_by(2) {
+            assert!(after.starts_with(" in `ARCHITECTURE.md`"), "{lab:?} quotes {named}");
+            let heads = [format!("**{named}.**"), format!("## {named}")];
+            assert!(heads.iter().any(|head| architecture.contains(head)), "{lab:?}: there is no {named}");
         }
     }
 }
