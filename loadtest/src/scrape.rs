@@ -18,9 +18,11 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 
 mod exposition;
+mod merge;
 mod tester;
 
 pub(crate) use exposition::{names, parse};
+pub(crate) use merge::Reading;
 
 /// How often the pages are read, as long as the run is not too long for that.
 const EVERY: Duration = Duration::from_secs(1);
@@ -41,7 +43,8 @@ pub struct TargetMetrics {
     pub cores: Option<u32>,
     /// When the pages were read, in seconds since the run's start.
     pub times_s: Vec<f64>,
-    /// The addresses and what they said. The target is the first one; the last, `tester`, is this process.
+    /// The addresses and what they said. The target is the first one; the last, `tester`, is this process, or all
+    /// that sent.
     pub sources: Vec<Source>,
 }
 
@@ -57,6 +60,9 @@ pub struct Source {
     pub series: BTreeMap<String, Vec<Option<f64>>>,
     /// Why the last page that could not be read could not.
     pub error: Option<String>,
+    /// In a merged report, which process read it, counted from 1 in the order in which parts were given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub process: Option<u32>,
 }
 
 impl TargetMetrics {
@@ -170,13 +176,6 @@ impl TargetMetrics {
             series.windows(2).map(|pair| grown(pair[0].1, pair[1].1)).sum()
         };
         series.map(growth).reduce(|a, b| a + b)
-    }
-
-    /// Keeps what the process that read for longer saw: each has moments of its own, which do not add up.
-    pub(crate) fn merge(&mut self, other: Self) {
-        if other.times_s.len() > self.times_s.len() {
-            *self = other;
-        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use engine::model::Weights;
 use engine::tokenizer::Tokenizer;
 use loadtest::CountTokens;
@@ -13,7 +13,8 @@ pub(crate) fn open(path: &Path) -> Result<CountTokens, String> {
     let name = path.display().to_string();
     let refuse = move |reason: String| {
         format!(
-            "the tokenizer {name} cannot be used: {reason}; give a tokenizer.json, the folder of one, or a .gguf file"
+            "{name} must be a tokenizer.json, the folder of one, or a .gguf file, but its tokenizer cannot be used: \
+             {reason}"
         )
     };
     let tokenizer = read(path).map_err(|error| refuse(crate::one_line(&error)))?;
@@ -25,6 +26,7 @@ pub(crate) fn open(path: &Path) -> Result<CountTokens, String> {
 
 fn read(path: &Path) -> Result<Tokenizer> {
     if path.is_dir() {
+        ensure!(path.join("tokenizer.json").is_file(), "the folder has no tokenizer.json");
         return Ok(Tokenizer::from_dir(path)?);
     }
     std::fs::metadata(path)?;

@@ -11,7 +11,8 @@ fn read(series: &[Series]) -> TargetMetrics {
         let values = if values.len() == 1 { vec![values[0]; MOMENTS] } else { values.to_vec() };
         ((*name).to_owned(), values.into_iter().map(Some).collect())
     });
-    let server = Source { address: "http://127.0.0.1:1".into(), series: series.collect(), error: None };
+    let server =
+        Source { address: "http://127.0.0.1:1".into(), series: series.collect(), ..Source::default() };
     TargetMetrics {
         cores: Some(2),
         times_s: (0..MOMENTS).map(|second| second as f64).collect(),
@@ -168,7 +169,7 @@ fn machine(servers: f64, tester: f64, all: f64) -> TargetMetrics {
     read.sources[0].series.insert(names::CPU.to_owned(), seconds(servers));
     let series = [(names::CPU, tester), (names::MACHINE_CPU, all)];
     let series = series.map(|(name, rate)| (name.to_owned(), seconds(rate)));
-    read.sources.push(Source { address: TESTER.into(), series: series.into(), error: None });
+    read.sources.push(Source { address: TESTER.into(), series: series.into(), ..Source::default() });
     read
 }
 

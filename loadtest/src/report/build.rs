@@ -7,7 +7,7 @@ use crate::metrics::Metrics;
 use crate::prompts::PromptBasis;
 use crate::record::FailureKind;
 use crate::scenario::{Arrivals, Scenario, Targets};
-use crate::scrape::TargetMetrics;
+use crate::scrape::{Reading, TargetMetrics};
 
 /// What a report is made of.
 #[derive(Clone, Debug)]
@@ -98,11 +98,16 @@ impl Report {
     ///
     /// # Errors
     /// When there are none, or they are not of the same scenario and model.
-    pub fn merge(reports: Vec<Self>) -> Result<Self, Error> {
+    pub fn merge(mut reports: Vec<Self>) -> Result<Self, Error> {
+        let take = |report: &mut Self| Reading {
+            read: std::mem::take(&mut report.target_metrics),
+            processes: report.processes,
+        };
+        let readings = reports.iter_mut().map(take).collect();
         let mut reports = reports.into_iter();
         let first = reports.next().ok_or_else(|| Error::Merge("there are none".into()))?;
         let whole = reports.try_fold(first.into_facts(), |whole, report| whole.merge(report.into_facts()))?;
-        Ok(Self::new(whole))
+        Ok(Self::new(RunFacts { target_metrics: TargetMetrics::merge(readings), ..whole }))
     }
 
     fn into_facts(self) -> RunFacts {
@@ -154,7 +159,6 @@ impl RunFacts {
             }
         }
         self.events.sort_by(|a, b| a.at_s.total_cmp(&b.at_s));
-        self.target_metrics.merge(other.target_metrics);
         Ok(self)
     }
 }
@@ -242,10 +246,24 @@ fn flow(metrics: &Metrics, arrivals: &Arrivals) -> Option<Flow> {
     Some(Flow { due, ended, sending_s: span.seconds(), e2e_p50_s })
 }
 
+/// The fewest failures at the end that say something of the target, and not of a request.
+const GONE_FAILURES_MIN: u64 = 5;
+
+/// Whether nothing succeeded any more from some moment on.
+fn gone(metrics: &Metrics) -> Option<String> {
+    let moments = || metrics.timeline.moments();
+    let last_s = moments().filter(|moment| moment.bucket.completed > 0).last()?.at_s;
+    let failed: u64 =
+        moments().filter(|moment| moment.at_s > last_s).map(|moment| moment.bucket.failed).sum();
+    (failed >= GONE_FAILURES_MIN).then(|| {
+        format!("the last request that succeeded ended in second {last_s}; {failed} that ended later failed: the target broke down then, or went away")
+    })
+}
+
 fn notes(facts: &RunFacts) -> Vec<String> {
     let (scenario, counts) = (&facts.scenario, &facts.metrics.counts);
     let requests = counts.succeeded + counts.failed;
-    let mut notes = Vec::new();
+    let mut notes = Vec::from_iter(gone(&facts.metrics));
     match facts.prompt_basis {
         PromptBasis::Estimated => notes.push(
             "the target offers no /tokenize: the length of prompts is an estimate, and usage says what they had; --tokenizer \
@@ -272,6 +290,7 @@ fn notes(facts: &RunFacts) -> Vec<String> {
     count(facts.abandoned, "requests were in flight when the run was interrupted and are in no figure");
     let unread = facts.events.iter().filter(|event| event.error.is_some()).count() as u64;
     count(unread, "of the faults could not be done; see events");
+    notes.extend(facts.target_metrics.kept_readings());
     notes.extend(limits::disturbance(&facts.target_metrics));
     notes
 }

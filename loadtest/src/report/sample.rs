@@ -154,7 +154,7 @@ fn scraped(records: &[RequestRecord]) -> TargetMetrics {
     let source = |address: &str, series: Vec<(&str, Vec<Option<f64>>)>| Source {
         address: address.into(),
         series: series.into_iter().map(|(name, values)| (name.to_owned(), values)).collect(),
-        error: None,
+        ..Source::default()
     };
     TargetMetrics {
         cores: Some(2),

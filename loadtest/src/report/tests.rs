@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::sample::{facts, facts_of, failure, run, success};
 use super::*;
-use crate::record::{Chunk, FailureKind, RequestRecord};
+use crate::record::{Chunk, Failure, FailureKind, RequestRecord};
 use crate::scenario::{Arrivals, Fault, FaultAction, Targets};
 
 fn json(report: &Report) -> String {
@@ -236,6 +236,24 @@ fn what_weakens_the_figures_is_noted() {
     for expected in ["estimate", "4 answers are shorter", "2 answers came without usage"] {
         assert!(notes.contains(expected), "{notes}");
     }
+}
+
+#[test]
+fn a_target_that_goes_away_is_noted_with_the_moment_and_one_that_fails_a_few_is_not() {
+    let failed_in = |seconds: std::ops::Range<u64>| {
+        let failures = seconds.map(|second| RequestRecord {
+            done_us: second * 1_000_000,
+            failure: Some(Failure::new(FailureKind::Connect, "refused")),
+            ..success()
+        });
+        let well = RequestRecord { done_us: 4_200_000, ..success() };
+        let records: Vec<RequestRecord> = failures.chain([well]).collect();
+        Report::new(facts_of(Scenario::default(), &records)).notes
+    };
+    let gone = "the last request that succeeded ended in second 4; 6 that ended later failed: the target broke down then, \
+                or went away";
+    assert_eq!(failed_in(5..11), [gone]);
+    assert_eq!((failed_in(0..4), failed_in(5..8)), (Vec::new(), Vec::new()));
 }
 
 #[test]
