@@ -18,6 +18,7 @@ mod batching;
 mod bench;
 mod checkout;
 mod child;
+mod chunked_prefill;
 mod kv_cache;
 mod page;
 mod predict;
@@ -46,6 +47,7 @@ pub enum LabCommand {
 Examples:
   tenk lab run batching
   tenk lab run kv-cache --predict 5
+  tenk lab run chunked-prefill
   tenk lab run response-cache --yes --report-dir my-lab
 
 It asks for a prediction, starts the servers that it needs, loads them, and
@@ -83,6 +85,8 @@ enum Lab {
     Batching,
     /// What a repeated prefix saves, and what happens when its memory runs out
     KvCache,
+    /// How long a step may be, and who waits for it
+    ChunkedPrefill,
     /// How many answers need no model at all
     ResponseCache,
 }
@@ -118,6 +122,7 @@ impl Lab {
         Text::parse(match self {
             Self::Batching => batching::TEXT,
             Self::KvCache => kv_cache::TEXT,
+            Self::ChunkedPrefill => chunked_prefill::TEXT,
             Self::ResponseCache => response_cache::TEXT,
         })
     }
@@ -126,6 +131,7 @@ impl Lab {
         match self {
             Self::Batching => batching::measure(bench).await,
             Self::KvCache => kv_cache::measure(bench).await,
+            Self::ChunkedPrefill => chunked_prefill::measure(bench).await,
             Self::ResponseCache => response_cache::measure(bench).await,
         }
     }
