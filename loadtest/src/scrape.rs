@@ -204,7 +204,7 @@ pub(crate) struct Scraper {
 }
 
 impl Scraper {
-    /// Starts reading `target` and `others`, addresses without `/metrics`, beginning now; times are `clock`'s.
+    /// Starts reading `target` and `others`, addresses without `/metrics`, beginning when `clock` does, whose times they get.
     pub(crate) fn start(target: &str, others: &[String], clock: Clock) -> Self {
         let stop = CancellationToken::new();
         let mut addresses = vec![target.to_owned()];
@@ -231,15 +231,18 @@ async fn scrape(mut addresses: Vec<String>, clock: Clock, stop: CancellationToke
     addresses.push(TESTER.to_owned());
     let mut read = TargetMetrics::new(addresses, cores);
     let mut every = EVERY;
-    let mut ticks = tokio::time::interval(every);
+    // Until then the clock stands still.
+    let mut ticks = tokio::time::interval_at(clock.started_at().max(tokio::time::Instant::now()), every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         if stop.run_until_cancelled(ticks.tick()).await.is_none() {
             return read;
         }
         let at_s = clock.now_us() as f64 / 1e6;
+        // At this moment, and not when the last page has come: that of a server that stands still never does.
+        let own = tester::read(cores).ok_or_else(|| "only Linux tells".to_owned());
         let Some(mut pages) = stop.run_until_cancelled(reader.read()).await else { return read };
-        pages.push(tester::read(cores).ok_or_else(|| "only Linux tells".to_owned()));
+        pages.push(own);
         read.push(at_s, pages);
         if read.thin_out() {
             every *= 2;

@@ -83,6 +83,7 @@ impl Moments {
         let most = all().map(Vec::len).max().unwrap_or(0);
         let mut times_s = all().find(|times_s| times_s.len() == most).cloned().unwrap_or_default();
         times_s.sort_unstable_by(f64::total_cmp);
+        times_s.dedup();
         let spacing_s = match (times_s.first(), times_s.last()) {
             (Some(first), Some(last)) if last > first => (last - first) / (times_s.len() - 1) as f64,
             _ => EVERY.as_secs_f64(),
@@ -193,6 +194,15 @@ mod tests {
         assert_eq!(merged.sources[0].series[names::WAITING], [None, Some(5.0), Some(6.0), Some(7.0)]);
         assert_eq!((merged.sources[0].process, &merged.sources[0].error), (Some(2), &None));
         assert_eq!(merged.sources[1].series[names::WAITING], [Some(1.0), Some(2.0), None, None]);
+    }
+
+    #[test]
+    fn moments_that_are_one_take_the_last_value() {
+        let of = |series: Series| vec![source("http://a", &[(names::RUNNING, series)])];
+        let one = reading(&[0.0, 0.0, 1.0], of(values([1.0, 2.0, 3.0])));
+        let merged = TargetMetrics::merge(vec![one, reading(&[0.0], of(values([9.0])))]);
+        assert_eq!(merged.times_s, [0.0, 1.0]);
+        assert_eq!(merged.sources[0].series[names::RUNNING], values([2.0, 3.0]));
     }
 
     #[test]
