@@ -20,6 +20,7 @@ fn arrivals(arrivals: &Arrivals) -> String {
         Arrivals::ClosedLoop { users, think_time_s } if *think_time_s > 0.0 => {
             format!("closed loop, {users} users who think for {think_time_s} s")
         }
+        Arrivals::ClosedLoop { users: 1, .. } => "closed loop, 1 user".to_owned(),
         Arrivals::ClosedLoop { users, .. } => format!("closed loop, {users} users"),
         Arrivals::Constant { rate } => format!("{rate} requests/s in equal gaps"),
         Arrivals::Poisson { rate } => format!("Poisson arrivals, {rate} requests/s"),

@@ -53,8 +53,8 @@ fn one(report: &Report) -> String {
     let marks: Vec<f64> = report.events.iter().map(|event| event.at_s).collect();
     let mut over_time = plots::over_time(report);
     over_time.iter_mut().for_each(|figure| figure.plot.marks.clone_from(&marks));
-    page += &figures("What happened when", &over_time);
     page += &tables::events(report);
+    page += &figures("What happened when", &over_time);
     page += &figures("How latencies are distributed", &plots::distributions(report));
     page += &tables::figures(report);
     page += &tables::counts(report);
@@ -173,6 +173,16 @@ fn date(unix_s: u64) -> String {
     let year = year_of_era + era * 400 + u64::from(month <= 2);
     let (hour, minute) = (unix_s / 3_600 % 24, unix_s / 60 % 60);
     format!("{year}-{month:02}-{day:02} {hour:02}:{minute:02} UTC")
+}
+
+/// A sentence whose settings are in backquotes.
+fn with_code(sentence: &str) -> String {
+    let mut html = String::new();
+    for (at, part) in sentence.split('`').enumerate() {
+        let part = escape(part);
+        html += &if at % 2 == 1 { format!("<code>{part}</code>") } else { part };
+    }
+    html
 }
 
 fn add(to: &mut String, text: std::fmt::Arguments<'_>) {

@@ -3,7 +3,7 @@
 use hdrhistogram::Histogram;
 
 use super::plots::{kind_for, percentiles, solid};
-use super::{Figure, add, describe, document, figures};
+use super::{Figure, add, describe, document, figures, with_code};
 use crate::assertion::rounded;
 use crate::compare::{Comparison, Row, Verdict};
 use crate::plot::{Axis, Kind, Look, Plot, escape};
@@ -37,7 +37,7 @@ pub(crate) fn comparison(comparison: &Comparison, a: &[Report], b: &[Report]) ->
     page += &table(comparison);
     if !comparison.notes.is_empty() {
         let notes: String =
-            comparison.notes.iter().map(|note| format!("<li>{}</li>", escape(note))).collect();
+            comparison.notes.iter().map(|note| format!("<li>{}</li>", with_code(note))).collect();
         add(&mut page, format_args!("<ul class=\"notes\">{notes}</ul>\n"));
     }
     page += &figures("How latencies are distributed", &plots(a, b));
@@ -111,17 +111,23 @@ fn row(row: &Row) -> String {
     )
 }
 
-/// The interval as a line around 0, the difference as a dot on it; what lies beyond ±100% ends at the edge.
+/// The interval as a line around 0, the difference as a dot on it. What lies beyond ±100% ends at the edge, and a
+/// difference that does is an arrow there.
 fn whisker(row: &Row, class: &str) -> String {
     const HALF: f64 = 90.0;
     let at = |percent: f64| HALF + HALF * (percent / 100.0).clamp(-1.0, 1.0);
+    let mark = |difference: f64| match difference {
+        beyond if beyond > 100.0 => format!("<path class=\"{class}\" d=\"M176 3L182 8L176 13\"/>"),
+        beyond if beyond < -100.0 => format!("<path class=\"{class}\" d=\"M4 3L-2 8L4 13\"/>"),
+        within => format!("<circle class=\"{class}\" cx=\"{:.1}\" cy=\"8\" r=\"3.5\"/>", at(within)),
+    };
     let Some(difference) = row.difference_percent else { return String::new() };
     let interval = row.interval_percent.map_or_else(String::new, |[low, high]| {
         format!("<path class=\"{class}\" d=\"M{:.1} 8H{:.1}\"/>", at(low), at(high))
     });
     format!(
         "<svg class=\"whisker\" viewBox=\"-5 0 190 16\" role=\"img\" aria-label=\"{difference:+.1}%\">\
-         <path class=\"axis\" d=\"M{HALF} 0V16\"/>{interval}<circle class=\"{class}\" cx=\"{:.1}\" cy=\"8\" r=\"3.5\"/></svg>",
-        at(difference)
+         <path class=\"axis\" d=\"M{HALF} 0V16\"/>{interval}{}</svg>",
+        mark(difference)
     )
 }

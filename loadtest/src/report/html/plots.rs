@@ -126,7 +126,7 @@ impl OverTime<'_> {
         plot.line("waiting in the target's workers", solid(1), known(read.sum(names::WAITING)));
         plot.line("waiting in the gateway", solid(3), known(read.sum(names::GATEWAY_QUEUE)));
         let told = plot.lines.len() > 1;
-        let caption = "All servers together, read once a second.";
+        let caption = "All servers that could be read, together, once a second.";
         Figure::new(plot, if told { caption } else { "The target's /metrics told nothing of its queues." })
     }
 

@@ -216,11 +216,7 @@ impl<'a> Runs<'a> {
                 title: format!("{}: {name} {}", run.label, number(y)),
             });
         }
-        let medians = by_value.into_values().map(|mut points| {
-            points.sort_unstable_by(|a, b| a.1.total_cmp(&b.1));
-            let (x, y) = points[points.len() / 2];
-            (x, Some(y))
-        });
+        let medians = by_value.into_values().filter_map(median).map(|(x, y)| (x, Some(y)));
         plot.line(name, Look { colour, dashed: false, faint: true }, medians);
     }
 
@@ -282,4 +278,11 @@ fn load(report: &Report) -> Option<f64> {
         Arrivals::ClosedLoop { users, .. } => Some(f64::from(*users)),
         _ => report.rates.offered_per_s,
     }
+}
+
+/// The point in the middle by its second number; of an even number of points, what lies between the two in the middle.
+pub(super) fn median(mut points: Vec<(f64, f64)>) -> Option<(f64, f64)> {
+    points.sort_unstable_by(|a, b| a.1.total_cmp(&b.1));
+    let (low, high) = (points.get(points.len().checked_sub(1)? / 2)?, points.get(points.len() / 2)?);
+    Some((f64::midpoint(low.0, high.0), f64::midpoint(low.1, high.1)))
 }

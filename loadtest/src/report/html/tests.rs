@@ -142,6 +142,9 @@ fn a_comparison_shows_both_sides_their_difference_and_the_verdict() {
         "B is better in requests_per_s",
         "class=\"text better\">better",
         "svg class=\"whisker\"",
+        // Four times as many requests are beyond what the scale shows.
+        "<path class=\"better\" d=\"M176 3L182 8L176 13\"/>",
+        "<code>arrivals.rate</code> is 5.0 and 20.0",
         "<h3>Time to first token by percentile, from schedule</h3>",
         "A: http",
         "</i>A</li>",
@@ -149,6 +152,13 @@ fn a_comparison_shows_both_sides_their_difference_and_the_verdict() {
         assert!(page.contains(part), "{part} in {page}");
     }
     assert!(!page.contains("NaN"));
+}
+
+#[test]
+fn the_median_of_two_repeats_is_between_them() {
+    assert_eq!(runs::median(vec![(1.0, 30.0), (2.0, 10.0), (4.0, 20.0)]), Some((4.0, 20.0)));
+    assert_eq!(runs::median(vec![(4.0, 20.0), (1.0, 30.0)]), Some((2.5, 25.0)));
+    assert_eq!(runs::median(Vec::new()), None);
 }
 
 #[test]
