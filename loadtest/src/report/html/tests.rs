@@ -144,7 +144,6 @@ fn a_comparison_shows_both_sides_their_difference_and_the_verdict() {
         "svg class=\"whisker\"",
         // Four times as many requests are beyond what the scale shows.
         "<path class=\"better\" d=\"M176 3L182 8L176 13\"/>",
-        "<code>arrivals.rate</code> is 5.0 and 20.0",
         "<h3>Time to first token by percentile, from schedule</h3>",
         "A: http",
         "</i>A</li>",
@@ -152,6 +151,14 @@ fn a_comparison_shows_both_sides_their_difference_and_the_verdict() {
         assert!(page.contains(part), "{part} in {page}");
     }
     assert!(!page.contains("NaN"));
+}
+
+#[test]
+fn settings_in_a_sentence_are_code_and_nothing_in_it_is_a_tag() {
+    assert_eq!(
+        with_code("`a.b` is \"<1\" and `c`"),
+        "<code>a.b</code> is &quot;&lt;1&quot; and <code>c</code>"
+    );
 }
 
 #[test]
