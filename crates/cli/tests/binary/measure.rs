@@ -68,7 +68,20 @@ fn a_run_a_search_and_a_sweep_count_prompts_by_the_tokenizer_that_is_given() {
     };
     for (command, report) in [
         (&["run", "--requests", "4"][..], "report.json"),
-        (&["search", "--requests", "2", "--repeats", "1", "--runs-max", "1"], "run-000/report.json"),
+        (
+            &[
+                "search",
+                "--assert",
+                "e2e_max_ms < 60000",
+                "--requests",
+                "2",
+                "--repeats",
+                "1",
+                "--runs-max",
+                "1",
+            ],
+            "run-000/report.json",
+        ),
         (&["sweep", "--requests", "2", "--field", "users", "--values", "1,2"], "run-001/report.json"),
     ] {
         let dir = folder.path().join(command[0]);
