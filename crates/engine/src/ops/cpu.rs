@@ -41,10 +41,14 @@ impl CpuOps {
         match &linear.weight {
             Weight::Full(_) => tensor_linear(linear, x),
             Weight::Int8(matrix) => {
-                let rows = with_slices([x], |[x]| Rows::quantize(&self.pool, x, matrix.inputs()))?;
+                let rows = self.quantize(x, matrix)?;
                 self.products(&rows, &[linear]).and_then(first)
             }
         }
+    }
+
+    fn quantize(&self, x: &Tensor, matrix: &Matrix) -> Result<Rows, EngineError> {
+        with_slices([x], |[x]| Rows::quantize(&self.pool, x, matrix.inputs()))
     }
 
     /// What layers of 8 bits make of the same rows.
@@ -154,7 +158,16 @@ impl Ops for CpuOps {
     }
 
     fn linear_add(&self, x: &Tensor, linear: &Linear, sum: Tensor) -> Result<Tensor, EngineError> {
-        Ok((sum + self.communicator.all_reduce(self.linear(linear, x)?)?)?)
+        let matrix = match &linear.weight {
+            Weight::Int8(matrix) if !self.communicator.has_others() => matrix,
+            _ => return Ok((sum + self.communicator.all_reduce(self.linear(linear, x)?)?)?),
+        };
+        let bias: Option<Vec<f32>> = linear.bias.as_ref().map(Tensor::to_vec1).transpose()?;
+        let rows = self.quantize(x, matrix)?;
+        let mut output: Vec<f32> = sum.flatten_all()?.to_vec1()?;
+        let product = Product { matrix, bias: bias.as_deref(), output: &mut output, add: true };
+        products(&self.pool, &rows, &mut [product]);
+        tensor(output, sum.shape().clone())
     }
 }
 

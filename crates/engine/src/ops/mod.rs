@@ -99,6 +99,11 @@ impl KvShape {
 pub trait Communicator: std::fmt::Debug + Send + Sync {
     /// Gives every rank the sum of all ranks' `x`, added in the order of ranks.
     fn all_reduce(&self, x: Tensor) -> Result<Tensor, EngineError>;
+
+    /// Whether there are other ranks; without them, a layer may add to the residual stream at once.
+    fn has_others(&self) -> bool {
+        true
+    }
 }
 
 /// One rank: the sum is the summand.
@@ -108,5 +113,9 @@ pub struct SingleRank;
 impl Communicator for SingleRank {
     fn all_reduce(&self, x: Tensor) -> Result<Tensor, EngineError> {
         Ok(x)
+    }
+
+    fn has_others(&self) -> bool {
+        false
     }
 }
