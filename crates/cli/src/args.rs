@@ -123,7 +123,8 @@ pub(crate) enum EvalCommand {
     #[command(after_help = "\
 Examples:
   tenk eval perplexity --text README.md
-  tenk eval perplexity --text book.txt --types q8_0,q4_0 --json")]
+  tenk eval perplexity --text book.txt --types q8_0,q4_0 --json
+  tenk eval perplexity --text book.txt --kv-dtypes f16,int8")]
     Perplexity(PerplexityArgs),
 }
 
@@ -139,6 +140,9 @@ pub(crate) struct PerplexityArgs {
     /// Types that the model's file is quantized to besides, such as q8_0,q4_0
     #[arg(long, value_name = "TYPE", value_delimiter = ',')]
     pub(crate) types: Vec<String>,
+    /// How keys and values are kept, one after the other [default: as configured]
+    #[arg(long, value_name = "TYPE", value_delimiter = ',')]
+    pub(crate) kv_dtypes: Vec<KvDtype>,
     /// Tokens of a window; the first half is context, the second half is scored
     #[arg(long, value_name = "N", default_value_t = 512)]
     pub(crate) window: usize,
@@ -152,6 +156,24 @@ pub(crate) struct PerplexityArgs {
     pub(crate) compute: ComputeArgs,
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
+}
+
+/// How keys and values are kept.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum KvDtype {
+    F16,
+    F32,
+    Int8,
+}
+
+impl From<KvDtype> for engine::ops::KvDtype {
+    fn from(dtype: KvDtype) -> Self {
+        match dtype {
+            KvDtype::F16 => Self::F16,
+            KvDtype::F32 => Self::F32,
+            KvDtype::Int8 => Self::Int8,
+        }
+    }
 }
 
 /// What a machine computes with.

@@ -39,6 +39,8 @@ pub struct Inspection {
     pub weights_bytes: usize,
     /// Bytes of keys and values for 1,000 tokens in f16.
     pub kv_bytes_per_1000_tokens: usize,
+    /// The same in int8, scales included.
+    pub kv_int8_bytes_per_1000_tokens: usize,
     /// The template that turns messages into text; none means ChatML.
     pub chat_template: Option<String>,
 }
@@ -71,7 +73,8 @@ pub fn inspect(path: &Path) -> Result<Inspection, EngineError> {
         context_len: config.context_len,
         file_bytes: bytes_of(path)?,
         weights_bytes: parameters + parameters / 32 * 2,
-        kv_bytes_per_1000_tokens: 1000 * config.kv_bytes_per_token(KvDtype::F16.bytes()),
+        kv_bytes_per_1000_tokens: 1000 * config.kv_bytes_per_token(KvDtype::F16),
+        kv_int8_bytes_per_1000_tokens: 1000 * config.kv_bytes_per_token(KvDtype::Int8),
         chat_template: chat_template.source().map(str::to_owned),
     })
 }

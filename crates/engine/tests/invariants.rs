@@ -95,6 +95,11 @@ fn with_weights_of_8_bits_it_is_the_same_to_the_bit() {
     company_changes_nothing(WeightKind::Int8, KvDtype::F16, 0.0);
 }
 
+#[test]
+fn with_keys_and_values_of_8_bits_it_is_the_same_to_the_bit_too() {
+    company_changes_nothing(WeightKind::Int8, KvDtype::Int8, 0.0);
+}
+
 fn company_changes_nothing(weight_dtype: WeightKind, kv_dtype: KvDtype, tolerance: f32) {
     let load = |kv_cache_tokens| load_as(weight_dtype, kv_dtype, kv_cache_tokens);
     let prompts: Vec<Vec<u32>> = (0..32).map(|seed| prompt(seed, 20 + 3 * seed as usize)).collect();
@@ -186,6 +191,22 @@ fn the_cpu_path_and_the_tensor_path_compute_the_same() {
             scheduler.commit(plan.step, &sampled);
         }
         assert!(num_silent > 0, "a part of a long prompt asks for no logits");
+    }
+}
+
+#[test]
+fn the_tensor_path_refuses_a_cache_of_8_bits_and_says_what_to_set() {
+    let shape = KvShape {
+        num_layers: 2,
+        num_blocks: 4,
+        block_size: 8,
+        num_kv_heads: 2,
+        head_dim: 16,
+        dtype: KvDtype::Int8,
+    };
+    let error = TensorOps::new(shape, &Device::Cpu, Box::new(SingleRank)).expect_err("has none").to_string();
+    for part in ["`engine.kv_dtype`", "\"int8\"", "\"f16\"", "\"cpu\""] {
+        assert!(error.contains(part), "{error}");
     }
 }
 
@@ -369,6 +390,10 @@ fn perplexity_is_what_the_likelihoods_of_the_second_half_of_each_window_say() {
     let int8 =
         perplexity(&load_as(WeightKind::Int8, KvDtype::F32, 256), &text, 90, |_| {}).expect("computes");
     assert!((int8.value() / found.value() - 1.0).abs() < 0.02, "{int8:?} instead of {found:?}");
+    let kv_int8 =
+        perplexity(&load_as(WeightKind::F32, KvDtype::Int8, 256), &text, 90, |_| {}).expect("computes");
+    assert!((kv_int8.value() / found.value() - 1.0).abs() < 0.01, "{kv_int8:?} instead of {found:?}");
+    assert_ne!(kv_int8.nll, found.nll, "rounding leaves a trace");
     for (len, window) in [(89, 90), (300, 3), (300, 1000)] {
         assert!(perplexity(&model, &text[..len], window, |_| {}).is_err());
     }

@@ -13,7 +13,7 @@ pub(crate) const OFFSET: i32 = 128;
 
 /// Added and taken away, it leaves the nearest integer, ties to even: numbers of its size have no fractions. The
 /// processors that every build is for have no instruction for that.
-const ROUNDER: f32 = 12_582_912.0;
+pub(crate) const ROUNDER: f32 = 12_582_912.0;
 
 /// One group of inputs of one panel of [`LANES`] outputs: four inputs of each output in turn.
 #[repr(align(64))]

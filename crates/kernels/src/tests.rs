@@ -4,18 +4,15 @@ use proptest::prelude::*;
 
 use crate::pool::Pool;
 use crate::simd::{Form, Simd, Work};
-use crate::{
-    AttentionBatch, AttentionRun, GROUP, KvCache, KvFormat, KvLayout, LANES, Matrix, Product, Rope, Rows,
-    gated_product, products, rms_norm,
-};
+use crate::{GROUP, LANES, Matrix, Product, Rows, gated_product, products, rms_norm};
 
 /// One pool a form of this processor, and more threads than it has cores.
-fn pools() -> Vec<Pool> {
+pub(crate) fn pools() -> Vec<Pool> {
     Form::all().map(|form| Pool::with_form(3, form)).collect()
 }
 
 /// Numbers between -1 and 1 that look random.
-fn noise(seed: u64, len: usize) -> Vec<f32> {
+pub(crate) fn noise(seed: u64, len: usize) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
         state ^= state << 13;
@@ -60,7 +57,7 @@ fn product(pool: &Pool, matrix: &Matrix, x: &[f32], bias: Option<&[f32]>, before
     output
 }
 
-fn assert_close(found: &[f32], expected: &[f64], tolerance: f64) {
+pub(crate) fn assert_close(found: &[f32], expected: &[f64], tolerance: f64) {
     assert_eq!(found.len(), expected.len());
     for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
         let allowed = tolerance * expected.abs().max(1.0);
@@ -221,164 +218,5 @@ fn the_exponential_is_within_two_units_in_the_last_place() {
             );
         }
         assert_eq!(first.get_or_insert_with(|| lanes.clone()), &lanes, "forms agree to the bit");
-    }
-}
-
-/// Sequences over a cache whose blocks are shuffled, and what attention is by its definition.
-struct Case {
-    layout: KvLayout,
-    num_heads: usize,
-    lengths: Vec<usize>,
-    blocks: Vec<Vec<u32>>,
-    /// By sequence and position: (heads or kv heads, head_dim).
-    query: Vec<Vec<f32>>,
-    key: Vec<Vec<f32>>,
-    value: Vec<Vec<f32>>,
-}
-
-impl Case {
-    fn new(format: KvFormat, block_size: usize, head_dim: usize, group: usize, lengths: &[usize]) -> Self {
-        let num_kv_heads = 2;
-        let mut next = 0;
-        let mut blocks: Vec<Vec<u32>> = Vec::new();
-        for length in lengths {
-            let count = length.div_ceil(block_size) as u32;
-            // Neighbours in a sequence are not neighbours in the cache.
-            blocks.push((next..next + count).rev().collect());
-            next += count;
-        }
-        let layout = KvLayout { num_blocks: next as usize, block_size, num_kv_heads, head_dim, format };
-        let numbers = |salt: u64, heads: usize| -> Vec<Vec<f32>> {
-            let number =
-                |(index, length): (usize, &usize)| noise(salt + index as u64, length * heads * head_dim);
-            lengths.iter().enumerate().map(number).collect()
-        };
-        Self {
-            layout,
-            num_heads: num_kv_heads * group,
-            lengths: lengths.to_vec(),
-            blocks,
-            query: numbers(100, num_kv_heads * group),
-            key: numbers(200, num_kv_heads),
-            value: numbers(300, num_kv_heads),
-        }
-    }
-
-    /// Runs all positions, `step` of each sequence at a time; outputs by sequence.
-    fn run(&self, pool: &Pool, step: usize) -> Vec<Vec<f32>> {
-        let KvLayout { head_dim, num_kv_heads, block_size, .. } = self.layout;
-        let mut cache = KvCache::new(self.layout);
-        let mut outputs = vec![Vec::new(); self.lengths.len()];
-        for start in (0..*self.lengths.iter().max().expect("some")).step_by(step) {
-            let (mut query, mut key, mut value, mut slots) = (vec![], vec![], vec![], vec![]);
-            let (mut runs, mut of, mut positions) = (vec![], vec![], vec![]);
-            for (index, length) in self.lengths.iter().enumerate().filter(|(_, length)| start < **length) {
-                let end = (start + step).min(*length);
-                runs.push(AttentionRun {
-                    row: slots.len(),
-                    len: end - start,
-                    start,
-                    block_table: &self.blocks[index],
-                });
-                of.push(index);
-                let (heads, kv) = (self.num_heads * head_dim, num_kv_heads * head_dim);
-                query.extend_from_slice(&self.query[index][start * heads..end * heads]);
-                key.extend_from_slice(&self.key[index][start * kv..end * kv]);
-                value.extend_from_slice(&self.value[index][start * kv..end * kv]);
-                positions.extend(start..end);
-                slots.extend((start..end).map(|position| {
-                    self.blocks[index][position / block_size] * block_size as u32
-                        + (position % block_size) as u32
-                }));
-            }
-            let angles =
-                positions.iter().flat_map(|position| (0..head_dim / 2).map(move |dim| angle(*position, dim)));
-            let (cos, sin): (Vec<f32>, Vec<f32>) = angles.map(|angle| (angle.cos(), angle.sin())).unzip();
-            let batch = AttentionBatch {
-                query: &query,
-                key: &key,
-                value: &value,
-                num_heads: self.num_heads,
-                rope: Rope { cos: &cos, sin: &sin },
-                slots: &slots,
-                runs: &runs,
-            };
-            cache.write(&batch);
-            let mut output = vec![0.0; query.len()];
-            cache.attend(pool, &batch, &mut output);
-            for (run, index) in runs.iter().zip(of) {
-                let width = self.num_heads * head_dim;
-                outputs[index].extend_from_slice(&output[run.row * width..(run.row + run.len) * width]);
-            }
-        }
-        outputs
-    }
-
-    fn expected(&self, sequence: usize) -> Vec<f64> {
-        let KvLayout { head_dim, num_kv_heads, .. } = self.layout;
-        let head = |numbers: &[f32], heads: usize, position: usize, head: usize| {
-            let from = (position * heads + head) * head_dim;
-            numbers[from..from + head_dim].iter().map(|number| f64::from(*number)).collect::<Vec<f64>>()
-        };
-        let rotated = |numbers: Vec<f64>, position: usize| {
-            let half = head_dim / 2;
-            let turn = |index: usize| {
-                let (sin, cos) = f64::from(angle(position, index % half)).sin_cos();
-                let (real, imaginary) = (numbers[index % half], numbers[index % half + half]);
-                if index < half { real * cos - imaginary * sin } else { real * sin + imaginary * cos }
-            };
-            (0..head_dim).map(turn).collect::<Vec<f64>>()
-        };
-        let mut output = Vec::new();
-        for position in 0..self.lengths[sequence] {
-            for query_head in 0..self.num_heads {
-                let kv_head = query_head / (self.num_heads / num_kv_heads);
-                let query =
-                    rotated(head(&self.query[sequence], self.num_heads, position, query_head), position);
-                let weights: Vec<f64> = (0..=position)
-                    .map(|other| {
-                        let key = rotated(head(&self.key[sequence], num_kv_heads, other, kv_head), other);
-                        let dot: f64 = query.iter().zip(&key).map(|(query, key)| query * key).sum();
-                        (dot / (head_dim as f64).sqrt()).exp()
-                    })
-                    .collect();
-                let total: f64 = weights.iter().sum();
-                let mut sums = vec![0.0; head_dim];
-                for (other, weight) in weights.iter().enumerate() {
-                    let value = head(&self.value[sequence], num_kv_heads, other, kv_head);
-                    sums.iter_mut().zip(value).for_each(|(sum, value)| *sum += weight / total * value);
-                }
-                output.extend(sums);
-            }
-        }
-        output
-    }
-}
-
-fn angle(position: usize, dim: usize) -> f32 {
-    position as f32 * 0.3_f32.powi(dim as i32 % 5)
-}
-
-#[test]
-fn attention_is_what_its_definition_says_in_every_shape() {
-    let shapes =
-        [(16, 64, 3, &[1, 16, 17, 70][..]), (4, 8, 1, &[5, 33]), (32, 20, 4, &[40]), (24, 80, 2, &[3, 50])];
-    for (block_size, head_dim, group, lengths) in shapes {
-        for (format, tolerance) in [(KvFormat::F32, 1e-5), (KvFormat::F16, 2e-3)] {
-            let case = Case::new(format, block_size, head_dim, group, lengths);
-            let expected: Vec<Vec<f64>> =
-                (0..lengths.len()).map(|sequence| case.expected(sequence)).collect();
-            let mut first = None;
-            for pool in pools() {
-                let whole = case.run(&pool, usize::MAX >> 1);
-                for (found, expected) in whole.iter().zip(&expected) {
-                    assert_close(found, expected, tolerance);
-                }
-                for step in [1, 7, 19] {
-                    assert_eq!(case.run(&pool, step), whole, "the cut of a prompt changes nothing, {step}");
-                }
-                assert_eq!(first.get_or_insert_with(|| whole.clone()), &whole, "forms agree to the bit");
-            }
-        }
     }
 }

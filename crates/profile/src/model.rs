@@ -40,7 +40,7 @@ pub struct Model {
     pub num_kv_heads: u32,
     /// Width of a head.
     pub head_dim: u32,
-    /// Bytes of one number in the KV-cache.
+    /// Bytes of one number in the KV-cache, scales left out.
     pub kv_value_bytes: u32,
 }
 

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use engine::ops::KvDtype;
 use engine::profile::{Limits, StepLogHeader};
 use engine::{Engine, LoadedModel, SchedulerConfig, StepReport};
 use http_server::{Bodies, Compute, Connections};
@@ -65,10 +64,7 @@ impl Worker {
         metrics.set_cache_config(&CacheConfigInfo {
             block_size: scheduler.block_size,
             num_gpu_blocks: num_blocks,
-            cache_dtype: match model.config().kv_dtype {
-                KvDtype::F16 => "f16".into(),
-                KvDtype::F32 => "f32".into(),
-            },
+            cache_dtype: model.config().kv_dtype.as_str().into(),
             enable_prefix_caching: scheduler.prefix_caching,
         })?;
         let SchedulerConfig { max_num_seqs, max_num_waiting, .. } = scheduler;

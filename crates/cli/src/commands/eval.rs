@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
+use engine::ops::KvDtype;
 use engine::quantize::{QuantizeOptions, dtype_name, parse_dtype, quantize};
 use engine::{LoadOptions, LoadedModel, WeightKind, perplexity};
 use serde::Serialize;
@@ -30,6 +31,8 @@ struct Row {
     weights: String,
     /// What they are computed as.
     computed_as: &'static str,
+    /// How keys and values are kept.
+    kv_cache: &'static str,
     perplexity: f64,
     /// To the first row's.
     ratio: f64,
@@ -63,9 +66,17 @@ fn measure_file(
     args: &PerplexityArgs,
     config: &Config,
 ) -> Result<()> {
-    for (weight_dtype, computed_as) in [(WeightKind::F32, "f32"), (WeightKind::Int8, "int8")] {
-        let config =
-            engine::Config { weight_dtype, device: engine::DeviceKind::Cpu, ..config.engine.clone() };
+    let kv_dtypes: Vec<KvDtype> = match args.kv_dtypes.as_slice() {
+        [] => vec![config.engine.kv_dtype],
+        dtypes => dtypes.iter().copied().map(KvDtype::from).collect(),
+    };
+    let weight_dtypes = [(WeightKind::F32, "f32"), (WeightKind::Int8, "int8")];
+    let ways =
+        weight_dtypes.iter().flat_map(|weight| kv_dtypes.iter().map(move |kv_dtype| (*weight, *kv_dtype)));
+    for ((weight_dtype, computed_as), kv_dtype) in ways {
+        let device = engine::DeviceKind::Cpu;
+        let config = engine::Config { weight_dtype, kv_dtype, device, ..config.engine.clone() };
+        let kv_cache = kv_dtype.as_str();
         let options = LoadOptions { name: weights.to_owned(), version: String::new(), config };
         let model = LoadedModel::load(path, options)?;
         let mut tokens = model.tokenizer().encode(text, false, false)?;
@@ -76,7 +87,10 @@ fn measure_file(
         let result = perplexity(&model, &tokens, args.window, |so_far| {
             done += 1;
             if terminal {
-                eprint!("\r{weights}, {computed_as}: {done}/{windows} windows, {:.3}   ", so_far.value());
+                eprint!(
+                    "\r{weights}, {computed_as}, KV {kv_cache}: {done}/{windows} windows, {:.3}   ",
+                    so_far.value()
+                );
             }
         });
         if terminal {
@@ -85,18 +99,20 @@ fn measure_file(
         let found = result?;
         let ratio = found.value() / rows.first().map_or(found.value(), |first| first.perplexity);
         let (perplexity, tokens) = (found.value(), found.num_tokens);
-        rows.push(Row { weights: weights.to_owned(), computed_as, perplexity, ratio, tokens });
+        rows.push(Row { weights: weights.to_owned(), computed_as, kv_cache, perplexity, ratio, tokens });
     }
     Ok(())
 }
 
 fn table(rows: &[Row]) -> String {
     let mut text = format!(
-        "{:<14}{:<14}{:>12}{:>10}{:>10}\n",
-        "weights", "computed as", "perplexity", "ratio", "tokens"
+        "{:<14}{:<14}{:<10}{:>12}{:>10}{:>10}\n",
+        "weights", "computed as", "KV-cache", "perplexity", "ratio", "tokens"
     );
-    for Row { weights, computed_as, perplexity, ratio, tokens } in rows {
-        text += &format!("{weights:<14}{computed_as:<14}{perplexity:>12.4}{ratio:>10.4}{tokens:>10}\n");
+    for Row { weights, computed_as, kv_cache, perplexity, ratio, tokens } in rows {
+        text += &format!(
+            "{weights:<14}{computed_as:<14}{kv_cache:<10}{perplexity:>12.4}{ratio:>10.4}{tokens:>10}\n"
+        );
     }
     text
 }

@@ -79,6 +79,7 @@ fn shape(name: &str, inspection: &Inspection) -> String {
     let Inspection { num_heads, num_kv_heads, vocab_size, context_len, .. } = inspection;
     let weights_bytes = megabytes(inspection.weights_bytes as u64);
     let kv_bytes = megabytes(inspection.kv_bytes_per_1000_tokens as u64);
+    let kv_int8_bytes = megabytes(inspection.kv_int8_bytes_per_1000_tokens as u64);
     let rows = [
         ("model", name.to_owned()),
         ("format", format!("{format}, mostly {quantization}")),
@@ -90,7 +91,7 @@ fn shape(name: &str, inspection: &Inspection) -> String {
         ("context", format!("{context_len} tokens")),
         ("on disk", megabytes(inspection.file_bytes)),
         ("weights in memory", format!("{weights_bytes} as int8")),
-        ("KV for 1,000 tokens", format!("{kv_bytes} as f16")),
+        ("KV for 1,000 tokens", format!("{kv_bytes} as f16, {kv_int8_bytes} as int8")),
     ];
     let mut text: String = rows.iter().map(|(what, value)| format!("{what:<22} {value}\n")).collect();
     match &inspection.chat_template {

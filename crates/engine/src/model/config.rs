@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::EngineError;
+use crate::ops::KvDtype;
 
 /// The families that [`crate::model::Transformer`] computes. They differ in biases and norms, not in structure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -200,9 +201,9 @@ impl ModelConfig {
         .checked()
     }
 
-    /// Bytes of keys and values for one token, at `element_bytes` a number.
-    pub fn kv_bytes_per_token(&self, element_bytes: usize) -> usize {
-        2 * self.num_layers * self.num_kv_heads * self.head_dim * element_bytes
+    /// Bytes of keys and values for one token.
+    pub fn kv_bytes_per_token(&self, dtype: KvDtype) -> usize {
+        2 * self.num_layers * self.num_kv_heads * dtype.head_bytes(self.head_dim)
     }
 
     /// A hostile or broken file must fail here, not in an allocation or a division.

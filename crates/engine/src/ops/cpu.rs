@@ -32,6 +32,7 @@ impl CpuOps {
             format: match shape.dtype {
                 KvDtype::F16 => KvFormat::F16,
                 KvDtype::F32 => KvFormat::F32,
+                KvDtype::Int8 => KvFormat::Int8,
             },
         };
         Self { layers: (0..shape.num_layers).map(|_| KvCache::new(layout)).collect(), pool, communicator }

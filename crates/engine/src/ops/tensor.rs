@@ -23,7 +23,7 @@ impl std::fmt::Debug for TensorOps {
 }
 
 impl TensorOps {
-    /// An empty cache on `device`.
+    /// An empty cache on `device`; 16 or 32 bits a number.
     pub fn new(
         shape: KvShape,
         device: &Device,
@@ -32,6 +32,13 @@ impl TensorOps {
         let dtype = match shape.dtype {
             KvDtype::F16 => DType::F16,
             KvDtype::F32 => DType::F32,
+            KvDtype::Int8 => {
+                return Err(EngineError::Config(
+                    "`engine.kv_dtype` is \"int8\", which only the CPU's kernels read; set it to \"f16\", or \
+                     `engine.device` to \"cpu\""
+                        .into(),
+                ));
+            }
         };
         let size = (shape.num_blocks * shape.block_size, shape.num_kv_heads * shape.head_dim);
         let layers = || {

@@ -41,6 +41,7 @@ impl Simd for Avx2 {
     type Weights = [__m256i; 2];
 
     const OFFSET: i32 = 0;
+    const SUMS: usize = 4;
 
     #[inline(always)]
     fn vectorize(self, work: impl Work) {
@@ -70,6 +71,14 @@ impl Simd for Avx2 {
         have!([
             _mm256_cvtph_ps(_mm_loadu_si128(from.as_ptr().cast())),
             _mm256_cvtph_ps(_mm_loadu_si128(from.as_ptr().add(8).cast())),
+        ])
+    }
+
+    #[inline(always)]
+    fn load_bytes(self, from: &[i8; LANES]) -> Pair {
+        have!([
+            _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.as_ptr().cast()))),
+            _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.as_ptr().add(8).cast()))),
         ])
     }
 

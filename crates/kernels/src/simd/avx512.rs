@@ -41,6 +41,7 @@ impl Simd for Avx512 {
     type Weights = __m512i;
 
     const OFFSET: i32 = 128;
+    const SUMS: usize = 8;
 
     #[inline(always)]
     fn vectorize(self, work: impl Work) {
@@ -65,6 +66,11 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn load_half(self, from: &[u16; LANES]) -> __m512 {
         have!(_mm512_cvtph_ps(_mm256_loadu_si256(from.as_ptr().cast())))
+    }
+
+    #[inline(always)]
+    fn load_bytes(self, from: &[i8; LANES]) -> __m512 {
+        have!(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.as_ptr().cast()))))
     }
 
     #[inline(always)]

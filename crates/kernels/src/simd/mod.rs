@@ -33,6 +33,9 @@ pub(crate) trait Simd: Copy + Debug + Send + Sync {
     /// Sixteen times four weights.
     type Weights: Copy;
 
+    /// How many sums of sixteen lanes registers hold, beside what is added to them.
+    const SUMS: usize;
+
     /// Runs `work`, compiled with this form's instructions.
     fn vectorize(self, work: impl Work);
 
@@ -41,6 +44,8 @@ pub(crate) trait Simd: Copy + Debug + Send + Sync {
     fn store(self, value: Self::F32, to: &mut Lanes);
     /// From the bits of 16-bit floats.
     fn load_half(self, from: &[u16; LANES]) -> Self::F32;
+    /// From signed bytes.
+    fn load_bytes(self, from: &[i8; LANES]) -> Self::F32;
     fn add(self, left: Self::F32, right: Self::F32) -> Self::F32;
     fn sub(self, left: Self::F32, right: Self::F32) -> Self::F32;
     fn mul(self, left: Self::F32, right: Self::F32) -> Self::F32;

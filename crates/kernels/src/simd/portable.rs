@@ -17,6 +17,7 @@ impl Simd for Portable {
     type Weights = [u8; 4 * LANES];
 
     const OFFSET: i32 = 128;
+    const SUMS: usize = 4;
 
     #[inline(always)]
     fn vectorize(self, work: impl Work) {
@@ -41,6 +42,11 @@ impl Simd for Portable {
     #[inline(always)]
     fn load_half(self, from: &[u16; LANES]) -> Lanes {
         from.map(|bits| half::f16::from_bits(bits).to_f32())
+    }
+
+    #[inline(always)]
+    fn load_bytes(self, from: &[i8; LANES]) -> Lanes {
+        from.map(f32::from)
     }
 
     #[inline(always)]
