@@ -57,9 +57,11 @@ impl Work for SwiGlu<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let (zero, one) = (simd.splat(0.0), simd.splat(1.0));
+        // Further down the exponential would not be a number of 32 bits, and the gate is as good as closed.
+        let closed = simd.splat(-88.0);
         for (gate, up) in self.gate.iter().zip(self.up) {
             let gate = simd.load(gate);
-            let silu = simd.div(gate, simd.add(one, simd.exp(simd.sub(zero, gate))));
+            let silu = simd.div(gate, simd.add(one, simd.exp(simd.sub(zero, simd.max(gate, closed)))));
             simd.store(simd.mul(silu, simd.load(up)), up);
         }
     }

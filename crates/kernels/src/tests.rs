@@ -186,6 +186,21 @@ fn extreme_values_neither_overflow_nor_poison_their_neighbours() {
 }
 
 #[test]
+fn a_gate_that_is_far_closed_lets_nothing_through_and_one_far_open_all() {
+    let inputs = 64;
+    let up = Matrix::new(17, inputs, &vec![1.0; 17 * inputs]);
+    for (weight, expected) in [(-1.0, 0.0), (-1.6, 0.0), (-30.0, 0.0), (2.0, 2.0 * 64.0 * 64.0)] {
+        let gate = Matrix::new(17, inputs, &vec![weight; 17 * inputs]);
+        for pool in pools() {
+            let mut output = vec![1.0; 17];
+            let rows = Rows::quantize(&pool, &vec![1.0; inputs], inputs);
+            gated_product(&pool, &rows, &gate, &up, &mut output);
+            assert_close(&output, &[expected; 17], 1e-3);
+        }
+    }
+}
+
+#[test]
 fn nothing_of_no_rows_is_nothing() {
     for pool in pools() {
         let matrix = Matrix::new(5, 40, &noise(1, 200));

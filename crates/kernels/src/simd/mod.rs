@@ -89,7 +89,7 @@ pub(crate) trait Simd: Copy + Debug + Send + Sync {
         fold(&mut lanes, f32::max)
     }
 
-    /// e to the power of `value`, within two units in the last place; 0 below -87.
+    /// e to the power of `value`, at most 88, within two units in the last place; 0 below -87.
     #[inline(always)]
     fn exp(self, value: Self::F32) -> Self::F32 {
         // e^x = 2^n · e^r with r in ±ln 2 / 2; the polynomial is the Taylor series to r^7, whose rest is below 2^-25.
