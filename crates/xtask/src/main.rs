@@ -9,6 +9,7 @@ mod bars;
 mod cuda;
 mod fuzz;
 mod needs;
+mod sanitize;
 mod test;
 mod tidy;
 mod workspace;
@@ -30,8 +31,10 @@ enum Command {
     Test(test::Args),
     /// Check what compilers do not: dependency arrows, sizes, texts, and that every folder is documented.
     Tidy,
-    /// Feed every parser of strangers' bytes with made-up ones, for some seconds each.
+    /// Feed every parser of strangers' bytes with made-up ones, and kernels with made-up shapes, for some seconds each.
     Fuzz(fuzz::Args),
+    /// Run the tests of the crate with `unsafe` under AddressSanitizer.
+    Sanitize,
     /// Check that the binary compiles for NVIDIA GPUs; makes a CUDA toolkit under target/ where there is none.
     Cuda(cuda::Args),
     /// Measure the bars that a release must clear, and print the table.
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Tidy => tidy::run(),
         Command::Fuzz(args) => fuzz::run(&args),
+        Command::Sanitize => sanitize::run(),
         Command::Cuda(args) => cuda::run(&args),
         Command::Bars(args) => bars::run(&args),
     };

@@ -3,4 +3,5 @@
 pub mod front;
 pub mod json;
 pub mod model;
+pub mod numbers;
 pub mod vocabulary;
