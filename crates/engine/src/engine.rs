@@ -94,7 +94,11 @@ impl Engine {
         observer: Observer,
     ) -> Result<(Self, JoinHandle<()>), EngineError> {
         let num_blocks = model.config().kv_cache_tokens / config.block_size.max(1);
-        let config = scheduler::Config { num_blocks, ..config };
+        let mut config = scheduler::Config { num_blocks, ..config };
+        if model.is_simulated() {
+            // What a device would take for guesses is in no profile, and made-up answers repeat nothing.
+            config.speculative.num_speculative_tokens = 0;
+        }
         config.validate().map_err(|error| EngineError::Config(format!("`scheduler`: {error}")))?;
         let backend = model.backend(config.block_size)?;
         Self::start_with(backend, Arc::clone(model.tokenizer()), config, observer)

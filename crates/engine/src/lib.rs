@@ -35,4 +35,4 @@ pub use loaded::{LoadOptions, LoadedModel};
 pub use perplexity::{Perplexity, perplexity};
 pub use profile;
 pub use request::{Ended, Event, Failure, Request, Timings, TokenEvent, TokenScore};
-pub use scheduler::{Config as SchedulerConfig, Stats};
+pub use scheduler::{Config as SchedulerConfig, Speculative, Stats};

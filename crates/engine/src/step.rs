@@ -156,13 +156,10 @@ impl StepLoop {
         let batch =
             Batch::from_plan(&plan, block_size, |id| active.get(&id).map_or(0, |active| active.last_token));
         let mut logits = self.backend.forward(&batch)?;
-        let sampled = self.sample(&plan, &batch, &mut logits, started);
-        let tokens: Vec<(SequenceId, u32)> =
-            sampled.iter().map(|(id, sampled)| (*id, sampled.token)).collect();
-        self.scheduler.commit(plan.step, &tokens);
+        let (sampled, ended) = self.sample(&plan, &batch, &mut logits, started);
+        self.scheduler.commit(plan.step, &sampled);
         let num_prompt_tokens = plan.sequences.iter().map(|run| self.count_prefilled(run)).sum();
-        let ended: Vec<_> =
-            sampled.into_iter().filter_map(|(id, sampled)| self.deliver(id, sampled)).collect();
+        let ended: Vec<_> = ended.into_iter().filter_map(|(id, ended)| self.end(id, ended)).collect();
         let stats = self.scheduler.stats();
         self.shared.publish(stats);
         // Told last: a client that asks again at once finds its place free and the load without it.
@@ -174,7 +171,7 @@ impl StepLoop {
             num_tokens: plan.num_tokens(),
             num_sequences: plan.sequences.len(),
             num_prompt_tokens,
-            num_generated_tokens: tokens.len(),
+            num_generated_tokens: sampled.len(),
             duration: started.elapsed(),
             stats,
             pace: self.backend.pace(),
@@ -194,17 +191,17 @@ impl StepLoop {
         });
     }
 
-    /// Samples each run that asks, in the plan's order, and scores prompt tokens where wanted. A request whose logits
-    /// are not numbers fails alone.
+    /// Samples each run that asks, in the plan's order, tells its request, and scores prompt tokens where wanted. A
+    /// request whose logits are not numbers fails alone. Returns the tokens, and whose answers they complete.
     fn sample(
         &mut self,
         plan: &StepPlan,
         batch: &Batch,
         logits: &mut Logits,
         now: Instant,
-    ) -> Vec<(SequenceId, Sampled)> {
+    ) -> (Vec<(SequenceId, u32)>, Vec<(SequenceId, Ended)>) {
         let mut rows = logits.rows();
-        let mut sampled = Vec::with_capacity(plan.sequences.len());
+        let (mut sampled, mut all_ended) = (Vec::with_capacity(batch.logit_rows.len()), Vec::new());
         for (run, shape) in plan.sequences.iter().zip(&batch.sequences) {
             let mut own: Vec<&mut [f32]> = rows.by_ref().take(shape.num_logits).collect();
             let Some(active) = self.active.get_mut(&run.id) else { continue };
@@ -212,8 +209,9 @@ impl StepLoop {
                 active.scheduled = Some(now);
                 active.cached_tokens = run.start;
             }
-            match active.sample(run, &mut own, &mut self.scratch) {
-                Ok(token) => sampled.extend(token.map(|token| (run.id, token))),
+            let outcome = active.sample(run, &mut own, &mut self.scratch, &self.tokenizer, &mut sampled);
+            match outcome {
+                Ok(ended) => all_ended.extend(ended.map(|ended| (run.id, ended))),
                 Err(error) => {
                     tracing::error!(request_id = active.request.request_id, %error, "sampling failed");
                     let _ = active.events.try_send(Event::Failed(Failure::NotANumber));
@@ -222,7 +220,7 @@ impl StepLoop {
                 }
             }
         }
-        sampled
+        (sampled, all_ended)
     }
 
     /// Tokens of a prompt that are in the cache for the first time.
@@ -233,10 +231,8 @@ impl StepLoop {
         active.num_prefilled - before
     }
 
-    /// Tells a request about its token. If that was the last, gives up its blocks and its place, and returns what is
-    /// to be told.
-    fn deliver(&mut self, id: SequenceId, sampled: Sampled) -> Option<(mpsc::Sender<Event>, Ended)> {
-        let ended = self.active.get_mut(&id)?.take_token(sampled, &self.tokenizer)?;
+    /// Gives up a request's blocks and its place, and returns what is to be told, and whom.
+    fn end(&mut self, id: SequenceId, ended: Ended) -> Option<(mpsc::Sender<Event>, Ended)> {
         let Active { events, .. } = self.active.remove(&id)?;
         self.scheduler.remove(id);
         Some((events, ended))
@@ -257,17 +253,35 @@ impl StepLoop {
 }
 
 impl Active {
+    /// Samples where the run asks, up to the first token that ends the answer or is not what was guessed: since the
+    /// rows after it follow a guess that is not so, and those before it are what one step each would have given.
     fn sample(
         &mut self,
         run: &ScheduledSequence,
         rows: &mut [&mut [f32]],
         scratch: &mut Scratch,
-    ) -> Result<Option<Sampled>, SampleError> {
+        tokenizer: &Tokenizer,
+        all_sampled: &mut Vec<(SequenceId, u32)>,
+    ) -> Result<Option<Ended>, SampleError> {
         if run.prompt_logprobs {
             self.score_prompt(run, rows)?;
         }
-        let Some(row) = rows.last_mut().filter(|_| run.sample) else { return Ok(None) };
-        sample(row, &self.request.sampling, &self.history, run.end() as u64, scratch).map(Some)
+        if !run.sample {
+            return Ok(None);
+        }
+        let guesses = &run.tokens[run.tokens.len() - run.num_drafts..];
+        let first = rows.len().saturating_sub(1 + guesses.len());
+        for (at, row) in rows[first..].iter_mut().enumerate() {
+            let position = run.end() - guesses.len() + at;
+            let sampled = sample(row, &self.request.sampling, &self.history, position as u64, scratch)?;
+            let token = sampled.token;
+            all_sampled.push((run.id, token));
+            let ended = self.take_token(sampled, tokenizer);
+            if ended.is_some() || guesses.get(at) != Some(&token) {
+                return Ok(ended);
+            }
+        }
+        Ok(None)
     }
 
     /// Row r of a run sits at position `start + r` and predicts the token after it.
@@ -288,6 +302,7 @@ impl Active {
         Ok(())
     }
 
+    /// Tells the request about a token, and returns what is to be told last if the answer ends with it.
     fn take_token(&mut self, sampled: Sampled, tokenizer: &Tokenizer) -> Option<Ended> {
         let Sampled { token, logprobs } = sampled;
         let at = Instant::now();

@@ -2,7 +2,9 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a test that cannot be set up has failed")]
 
-use std::path::PathBuf;
+#[path = "support/tiny.rs"]
+mod tiny;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -20,40 +22,8 @@ use scheduler::{Scheduler, SequenceId, SequenceSpec};
 use tiny_model::Shape;
 use tokio::sync::mpsc::Receiver;
 
-fn tiny_file() -> (tempfile::TempDir, PathBuf) {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("tiny.gguf");
-    tiny_model::write(&path, &Shape::default()).expect("writes");
-    (folder, path)
-}
-
 fn load(kv_cache_tokens: usize) -> LoadedModel {
     load_as(WeightKind::F32, KvDtype::F32, kv_cache_tokens)
-}
-
-fn load_as(weight_dtype: WeightKind, kv_dtype: KvDtype, kv_cache_tokens: usize) -> LoadedModel {
-    let (_folder, path) = tiny_file();
-    let config =
-        Config { device: DeviceKind::Cpu, weight_dtype, kv_cache_tokens, kv_dtype, max_model_len: None };
-    LoadedModel::load(&path, LoadOptions { name: "tiny".into(), version: "1".into(), config }).expect("loads")
-}
-
-fn scheduler(config: SchedulerConfig) -> SchedulerConfig {
-    SchedulerConfig { block_size: 8, max_num_batched_tokens: 64, ..config }
-}
-
-fn request(prompt: Vec<u32>, max_tokens: usize) -> Request {
-    Request {
-        request_id: "r".into(),
-        prompt,
-        sampling: SamplingParams { temperature: 0.0, logprobs: Some(3), ..SamplingParams::default() },
-        max_tokens,
-        stop: Vec::new(),
-        ignore_eos: true,
-        priority: 0,
-        salt: String::new(),
-        prompt_logprobs: None,
-    }
 }
 
 fn prompt(seed: u32, len: usize) -> Vec<u32> {
@@ -71,10 +41,6 @@ fn drain(mut events: Receiver<Event>) -> (Vec<(u32, f32)>, Ended) {
             Event::Failed(failure) => panic!("{failure}"),
         }
     }
-}
-
-fn submit(engine: &Engine, request: Request) -> Receiver<Event> {
-    engine.submit(engine.reserve().expect("a place"), request).expect("the engine runs")
 }
 
 fn same(left: &[(u32, f32)], right: &[(u32, f32)], tolerance: f32) {
@@ -140,7 +106,9 @@ fn company_changes_nothing(weight_dtype: WeightKind, kv_dtype: KvDtype, toleranc
 
 #[test]
 fn the_cpu_path_and_the_tensor_path_compute_the_same() {
-    let (_folder, path) = tiny_file();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("tiny.gguf");
+    tiny_model::write(&path, &Shape::default()).expect("writes");
     let load = |device: &Device| {
         let mut weights = Weights::open(&path).expect("opens");
         let place = Placement { shard: Shard::WHOLE, device, dtype: WeightDtype::F32 };

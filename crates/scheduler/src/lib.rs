@@ -9,10 +9,11 @@
 //!
 //! What it does, each in its own file: continuous batching with chunked prefill under a token budget
 //! ([`Scheduler`]), paged blocks with reference counts and least-recently-used eviction ([`BlockPool`]), prefix
-//! sharing by chained hashes ([`BlockHash`]).
+//! sharing by chained hashes ([`BlockHash`]), guesses of what comes next ([`Speculative`]).
 
 mod block_pool;
 mod config;
+mod draft;
 mod hash;
 mod plan;
 mod scheduler;
@@ -21,7 +22,7 @@ mod sequence;
 mod tests;
 
 pub use block_pool::{BlockId, BlockPool};
-pub use config::{Config, ConfigError};
+pub use config::{Config, ConfigError, Speculative};
 pub use hash::BlockHash;
 pub use plan::{ScheduledSequence, StepPlan};
 pub use scheduler::{AddError, Scheduler, Stats};

@@ -32,8 +32,11 @@ pub struct ScheduledSequence {
     pub id: SequenceId,
     /// Position of the first token of the run.
     pub start: usize,
-    /// The known tokens of the run.
+    /// The known tokens of the run, then the guessed ones.
     pub tokens: Vec<u32>,
+    /// How many of `tokens`, at their end, are guesses. A token is sampled at each of them and at the one before, up to
+    /// the first that is not what was guessed.
+    pub num_drafts: usize,
     /// One more token follows `tokens`: the one that the latest uncommitted step samples for this sequence.
     pub awaits_sample: bool,
     /// The blocks that hold positions `0..end`, in order.

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
+use crate::config::Speculative;
+use crate::draft::StepYield;
 use crate::plan::{ScheduledSequence, StepPlan};
 use crate::sequence::{Rank, Sequence};
 use crate::{BlockPool, Config, ConfigError, SequenceId, SequenceSpec};
@@ -44,6 +46,12 @@ pub struct Stats {
     pub prefix_hits: u64,
     /// Sequences that lost their blocks to a more urgent one and were computed again.
     pub num_preemptions: u64,
+    /// Runs that held guesses.
+    pub num_drafts: u64,
+    /// Guesses in them.
+    pub num_draft_tokens: u64,
+    /// Those that came true.
+    pub num_accepted_tokens: u64,
 }
 
 /// A step that was planned and has not been committed.
@@ -58,6 +66,7 @@ struct Run {
     id: SequenceId,
     end: usize,
     sample: bool,
+    num_drafts: usize,
     incarnation: u32,
 }
 
@@ -75,6 +84,8 @@ pub struct Scheduler {
     prefix_queries: u64,
     prefix_hits: u64,
     num_preemptions: u64,
+    /// Runs with guesses, guesses, and those that came true.
+    drafted: [u64; 3],
 }
 
 impl Scheduler {
@@ -93,6 +104,7 @@ impl Scheduler {
             prefix_queries: 0,
             prefix_hits: 0,
             num_preemptions: 0,
+            drafted: [0; 3],
         })
     }
 
@@ -103,6 +115,7 @@ impl Scheduler {
 
     /// Counters and gauges.
     pub fn stats(&self) -> Stats {
+        let [num_drafts, num_draft_tokens, num_accepted_tokens] = self.drafted;
         Stats {
             num_waiting: self.waiting.len(),
             num_running: self.running.len(),
@@ -111,6 +124,9 @@ impl Scheduler {
             prefix_queries: self.prefix_queries,
             prefix_hits: self.prefix_hits,
             num_preemptions: self.num_preemptions,
+            num_drafts,
+            num_draft_tokens,
+            num_accepted_tokens,
         }
     }
 
@@ -159,7 +175,8 @@ impl Scheduler {
     }
 
     /// Plans the next step: running sequences that decode, then running ones that are still in their prompt, then
-    /// waiting ones, each group in order of rank, until the token budget or the places are used up.
+    /// waiting ones, each group in order of rank, until the token budget or the places are used up. Guesses take what is
+    /// left.
     pub fn schedule(&mut self) -> StepPlan {
         self.step += 1;
         let mut plan = StepPlan { step: self.step, sequences: Vec::new() };
@@ -187,35 +204,51 @@ impl Scheduler {
         if self.num_preemptions == preemptions_before {
             self.admit(&mut plan, &mut budget);
         }
+        self.add_drafts(&mut plan, budget);
         if !plan.is_empty() {
             self.in_flight.push_back(InFlight { step: plan.step, runs: self.runs_of(&plan) });
         }
         plan
     }
 
-    /// Takes the results of the oldest step under way: the token sampled for each sequence that was to be sampled.
-    /// Results of sequences that have been removed are ignored.
+    /// Takes the results of the oldest step under way: the token sampled for each run that was to be sampled, in the
+    /// plan's order; where there were guesses, as many as were sampled, one after the other. Results of sequences that
+    /// have been removed are ignored.
     pub fn commit(&mut self, step: u64, sampled: &[(SequenceId, u32)]) {
         let Some(done) = self.in_flight.pop_front() else {
             assert!(sampled.is_empty(), "a step is committed once");
             return;
         };
         assert_eq!(done.step, step, "steps commit in the order in which they were planned");
-        let mut sampled = sampled.iter().peekable();
+        let mut rest = sampled;
         for run in done.runs {
-            let token = sampled.next_if(|(id, _)| *id == run.id);
+            let count = rest.iter().take_while(|(id, _)| *id == run.id).count();
+            let (own, others) = rest.split_at(count);
+            rest = others;
             let Some(sequence) = self.sequences.get_mut(&run.id) else { continue };
-            assert_eq!(
-                token.is_some(),
-                run.sample,
-                "one token is sampled for each run that asks, in the plan's order"
+            let most = if run.sample { 1 + run.num_drafts } else { 0 };
+            assert!(
+                count <= most && (count > 0) == run.sample,
+                "a run that asks gets a token, and one more for each guess that came true, in the plan's order"
             );
-            if let Some((_, token)) = token {
-                sequence.tokens.push(*token);
-                sequence.num_awaited -= 1;
+            own.iter().for_each(|(_, token)| sequence.push(*token));
+            sequence.num_awaited -= usize::from(run.sample);
+            let num_wrong = most - count;
+            if run.num_drafts > 0 {
+                sequence.num_drafts = 0;
+                let counts = [1, run.num_drafts, count - 1];
+                self.drafted.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count as u64);
             }
-            if run.incarnation == sequence.incarnation && self.config.prefix_caching {
-                index_blocks(&mut self.pool, sequence, run.end, self.config.block_size);
+            if run.incarnation != sequence.incarnation {
+                continue;
+            }
+            if num_wrong > 0 {
+                sequence.num_computed -= num_wrong;
+                let kept = self.config.blocks_for(sequence.num_computed);
+                sequence.block_table.drain(kept..).rev().for_each(|block| self.pool.release(block));
+            }
+            if self.config.prefix_caching {
+                index_blocks(&mut self.pool, sequence, run.end - num_wrong, self.config.block_size);
             }
         }
     }
@@ -308,6 +341,7 @@ impl Scheduler {
             id,
             start,
             tokens: sequence.tokens[start.min(known)..known].to_vec(),
+            num_drafts: 0,
             awaits_sample: end > known,
             block_table: sequence.block_table.clone(),
             sample,
@@ -318,6 +352,37 @@ impl Scheduler {
         count
     }
 
+    /// Lets runs of one known token go on with guesses, one more each by turns, as long as each is worth its row. They
+    /// take the budget and the blocks that nobody else wants now.
+    fn add_drafts(&mut self, plan: &mut StepPlan, mut budget: usize) {
+        let Speculative { num_speculative_tokens, prompt_lookup_min, row_cost_percent } =
+            self.config.speculative;
+        let num_sampled = plan.sequences.iter().filter(|run| run.sample).count();
+        let mut step_yield = StepYield::new(plan.num_tokens(), num_sampled, row_cost_percent);
+        for round in 0..num_speculative_tokens {
+            for run in &mut plan.sequences {
+                let goes_on = run.sample && run.tokens.len() == 1 + round && run.num_drafts == round;
+                let Some(sequence) = self.sequences.get_mut(&run.id).filter(|_| goes_on && budget > 0) else {
+                    continue;
+                };
+                let Some((token, chance)) = sequence.guess(&run.tokens[1..], prompt_lookup_min) else {
+                    continue;
+                };
+                let needs_block = run.end() == run.block_table.len() * self.config.block_size;
+                if (needs_block && self.pool.num_free() == 0) || !step_yield.take(chance) {
+                    continue;
+                }
+                let block = needs_block.then(|| self.pool.allocate()).flatten();
+                run.block_table.extend(block);
+                sequence.block_table.extend(block);
+                run.tokens.push(token);
+                run.num_drafts += 1;
+                (sequence.num_drafts, sequence.num_computed) = (run.num_drafts, run.end());
+                budget -= 1;
+            }
+        }
+    }
+
     fn runs_of(&self, plan: &StepPlan) -> Vec<Run> {
         plan.sequences
             .iter()
@@ -325,6 +390,7 @@ impl Scheduler {
                 id: planned.id,
                 end: planned.end(),
                 sample: planned.sample,
+                num_drafts: planned.num_drafts,
                 incarnation: self.sequences[&planned.id].incarnation,
             })
             .collect()
@@ -361,6 +427,13 @@ fn release_blocks(pool: &mut BlockPool, sequence: &mut Sequence) {
 
 #[cfg(test)]
 impl Scheduler {
+    /// The same, but it makes no guesses from now on.
+    pub(crate) fn without_drafts(&self) -> Self {
+        let mut other = self.clone();
+        other.config.speculative.num_speculative_tokens = 0;
+        other
+    }
+
     /// Checks what must hold between any two calls.
     pub(crate) fn check(&self) {
         let mut holders = HashMap::new();

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::draft::Drafter;
 use crate::{BlockHash, BlockId};
 
 /// Names a sequence; never used twice in one scheduler.
@@ -56,6 +57,10 @@ pub(crate) struct Sequence {
     pub(crate) num_computed: usize,
     /// Sampled by steps under way, not yet known.
     pub(crate) num_awaited: usize,
+    /// Guesses in the step under way. What follows is planned when it is known how many came true.
+    pub(crate) num_drafts: usize,
+    /// There from the first time that a guess could be made.
+    pub(crate) drafter: Option<Drafter>,
     pub(crate) block_table: Vec<BlockId>,
     /// Hashes of the full blocks of `tokens`, as far as anyone asked.
     pub(crate) hashes: Vec<BlockHash>,
@@ -75,6 +80,8 @@ impl Sequence {
             prompt_logprobs: spec.prompt_logprobs,
             num_computed: 0,
             num_awaited: 0,
+            num_drafts: 0,
+            drafter: None,
             block_table: Vec::new(),
             hashes: Vec::new(),
             root: BlockHash::root(&spec.salt),
@@ -88,9 +95,27 @@ impl Sequence {
         self.tokens.len() + self.num_awaited
     }
 
-    /// Positions still to compute; none once the length limit is reached.
+    /// Positions still to compute; none once the length limit is reached, or while guesses are being checked.
     pub(crate) fn num_uncomputed(&self) -> usize {
-        if self.len() >= self.len_max { 0 } else { self.len() - self.num_computed }
+        let is_settled = self.num_drafts == 0 && self.len() < self.len_max;
+        if is_settled { self.len() - self.num_computed } else { 0 }
+    }
+
+    /// The guess after `drafts`, and how likely it and they come true; none where no step could use it.
+    pub(crate) fn guess(&mut self, drafts: &[u32], ngram: usize) -> Option<(u32, f64)> {
+        if self.num_awaited > 1 || self.tokens.len() + drafts.len() + 2 > self.len_max {
+            return None;
+        }
+        let drafter = self.drafter.get_or_insert_with(|| Drafter::new(&self.tokens, ngram));
+        Some((drafter.guess(&self.tokens, drafts)?, drafter.chance(drafts.len())))
+    }
+
+    /// Adds a sampled token.
+    pub(crate) fn push(&mut self, token: u32) {
+        self.tokens.push(token);
+        if let Some(drafter) = &mut self.drafter {
+            drafter.grown(&self.tokens);
+        }
     }
 
     /// Hashes of the first `count` full blocks.

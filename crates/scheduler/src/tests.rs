@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use proptest::prelude::*;
 
-use crate::{AddError, BlockHash, BlockId, Config, Scheduler, SequenceId, SequenceSpec, StepPlan};
+use crate::{
+    AddError, BlockHash, BlockId, Config, Scheduler, SequenceId, SequenceSpec, Speculative, StepPlan,
+};
 
 const SAMPLED_MAX: usize = 100_000;
 
@@ -37,6 +39,7 @@ impl Machine {
                 );
                 before = before.next(&[token]);
             }
+            let mut contexts = Vec::new();
             for (offset, token) in tokens.iter().enumerate() {
                 let position = run.start + offset;
                 self.slots.insert(
@@ -44,21 +47,37 @@ impl Machine {
                     (*token, before),
                 );
                 before = before.next(&[*token]);
+                contexts.push((*token, before));
             }
-            if run.sample {
-                let token = sample(before);
-                truth.sampled(run.id, run.end(), token);
+            // Where a token is sampled: after the last known one, and after each guess.
+            let contexts = contexts[contexts.len() - (1 + run.num_drafts)..].iter();
+            let guesses = tokens[tokens.len() - run.num_drafts..].iter().map(Some).chain([None]);
+            for (at, (context, guess)) in contexts.zip(guesses).enumerate().filter(|_| run.sample) {
+                let token = sample(*context);
+                truth.sampled(run.id, run.end() - run.num_drafts + at, token);
                 self.latest.insert(run.id, token);
                 sampled.push((run.id, token));
+                if guess != Some(&token) || token == END {
+                    break;
+                }
             }
         }
         sampled
     }
 }
 
-fn sample(context: BlockHash) -> u32 {
+/// Ends an answer before its time.
+const END: u32 = 9;
+
+/// Mostly the token after the last one, so that answers repeat themselves for a while.
+fn sample((last, context): (u32, BlockHash)) -> u32 {
     let text = serde_json::to_vec(&context).expect("serializes");
-    text.iter().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(*byte))) % 7
+    let number = text.iter().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(*byte)));
+    match number % 24 {
+        0 => END,
+        1..5 => number / 24 % 5,
+        _ => (last + 1) % 5,
+    }
 }
 
 /// What each sequence must come to, computed with no scheduler at all.
@@ -76,13 +95,19 @@ impl Truth {
     fn alone(spec: &SequenceSpec) -> Vec<u32> {
         let mut context =
             spec.tokens.iter().fold(BlockHash::root(&spec.salt), |hash, token| hash.next(&[*token]));
-        (0..spec.max_tokens)
-            .map(|_| {
-                let token = sample(context);
-                context = context.next(&[token]);
-                token
-            })
-            .collect()
+        let mut output: Vec<u32> = Vec::new();
+        while output.len() < spec.max_tokens && output.last() != Some(&END) {
+            let last = output.last().or(spec.tokens.last()).expect("a prompt");
+            let token = sample((*last, context));
+            context = context.next(&[token]);
+            output.push(token);
+        }
+        output
+    }
+
+    fn has_ended(&self, id: SequenceId) -> bool {
+        let output = self.outputs.get(&id).map(Vec::as_slice).unwrap_or_default();
+        output.len() == self.specs[&id].max_tokens || output.last() == Some(&END)
     }
 
     fn sampled(&mut self, id: SequenceId, end: usize, token: u32) {
@@ -90,6 +115,9 @@ impl Truth {
         let expected = Self::alone(spec);
         let at = end - spec.tokens.len();
         assert!(at < spec.max_tokens, "no token is computed that the length limit makes useless");
+        if at >= expected.len() {
+            return; // A step planned before the end was known.
+        }
         assert_eq!(token, expected[at], "what is sampled does not depend on company");
         let output = self.outputs.entry(id).or_default();
         assert_eq!(output.len(), at, "each token is sampled once, in order");
@@ -127,8 +155,16 @@ impl Rig {
 
     fn step(&mut self) {
         let config = self.scheduler.config().clone();
+        let mut without_drafts = self.scheduler.without_drafts().schedule();
         let plan = self.scheduler.schedule();
         self.scheduler.check();
+        for (run, other) in plan.sequences.iter().zip(&mut without_drafts.sequences) {
+            let (known, drafts) = run.tokens.split_at(run.tokens.len() - run.num_drafts);
+            assert!(drafts.len() <= config.speculative.num_speculative_tokens && known == other.tokens);
+            (other.num_drafts, other.tokens, other.block_table) =
+                (drafts.len(), run.tokens.clone(), run.block_table.clone());
+        }
+        assert_eq!(plan, without_drafts, "guesses take nothing from anybody");
         assert!(plan.num_tokens() <= config.max_num_batched_tokens, "the token budget holds");
         assert!(plan.sequences.len() <= config.max_num_seqs, "the places hold");
         assert!(self.scheduler.stats().num_running <= config.max_num_seqs, "the places hold");
@@ -154,9 +190,7 @@ impl Rig {
         self.scheduler.commit(plan.step, &sampled);
         self.scheduler.check();
         for (id, _) in sampled {
-            if self.scheduler.contains(id)
-                && self.truth.outputs[&id].len() == self.truth.specs[&id].max_tokens
-            {
+            if self.scheduler.contains(id) && self.truth.has_ended(id) {
                 self.scheduler.remove(id);
                 self.scheduler.check();
             }
@@ -210,8 +244,13 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 fn config() -> impl Strategy<Value = Config> {
-    (1_usize..6, 1_usize..5, 14_usize..40, 0_usize..20, any::<bool>()).prop_map(
-        |(max_num_seqs, block_size, num_blocks, extra, prefix_caching)| Config {
+    let speculative = (0_usize..9, 1_usize..4, 0_u32..40).prop_map(|(tokens, min, cost)| Speculative {
+        num_speculative_tokens: tokens,
+        prompt_lookup_min: min,
+        row_cost_percent: cost,
+    });
+    (1_usize..6, 1_usize..5, 14_usize..40, 0_usize..20, any::<bool>(), speculative).prop_map(
+        |(max_num_seqs, block_size, num_blocks, extra, prefix_caching, speculative)| Config {
             max_num_seqs,
             max_num_batched_tokens: 16 + extra,
             max_num_waiting: 8,
@@ -219,6 +258,7 @@ fn config() -> impl Strategy<Value = Config> {
             num_blocks,
             prefix_caching,
             ageing_steps: 5,
+            speculative,
         },
     )
 }
@@ -261,6 +301,66 @@ proptest! {
         }
         rig.run_to_the_end();
     }
+}
+
+/// Every guess that there is, on a step's budget of 16 tokens.
+fn guessing(max: usize) -> Config {
+    let speculative = Speculative { num_speculative_tokens: max, prompt_lookup_min: 2, row_cost_percent: 0 };
+    Config { speculative, ..small() }
+}
+
+#[test]
+fn an_answer_that_repeats_its_prompt_takes_fewer_steps_and_is_the_same() {
+    let run = |config| {
+        let mut rig = Rig::new(config, 1);
+        for id in 0..8 {
+            rig.add(spec(id, (0..20 + id as u32).map(|at| at % 5).collect(), 40)).expect("room");
+        }
+        rig.run_to_the_end();
+        (rig.truth.outputs, rig.steps, rig.scheduler.stats())
+    };
+    let (plain, plain_steps, without) = run(small());
+    let (guessed, steps, stats) = run(guessing(4));
+    assert_eq!(plain, guessed);
+    assert_eq!((without.num_drafts, without.num_draft_tokens, without.num_accepted_tokens), (0, 0, 0));
+    assert!(steps * 3 < plain_steps * 2, "{steps} steps, {plain_steps} without guesses");
+    let tokens: usize = guessed.values().map(Vec::len).sum();
+    assert!(stats.num_accepted_tokens as usize * 3 > tokens, "{stats:?} of {tokens} tokens");
+    assert!(stats.num_accepted_tokens < stats.num_draft_tokens, "and some were wrong");
+    assert!((stats.num_drafts..=4 * stats.num_drafts).contains(&stats.num_draft_tokens));
+}
+
+#[test]
+fn wrong_guesses_give_their_blocks_back_in_the_commit() {
+    let mut scheduler = Scheduler::new(guessing(6)).expect("sound");
+    scheduler.add(spec(1, vec![1, 2, 3, 4, 5, 6, 7, 1, 2], 20)).expect("room");
+    let step = scheduler.schedule().step;
+    scheduler.commit(step, &[(SequenceId(1), 3)]);
+    let plan = scheduler.schedule();
+    assert_eq!(
+        (&plan.sequences[0].tokens[..], plan.sequences[0].num_drafts),
+        (&[3, 4, 5, 6, 7, 1, 2][..], 6)
+    );
+    assert_eq!(scheduler.stats().num_blocks_used, 4, "positions 0 to 15");
+    assert!(scheduler.schedule().is_empty(), "what follows depends on how many come true");
+    scheduler.commit(plan.step, &[4, 9].map(|token| (SequenceId(1), token)));
+    scheduler.check();
+    assert_eq!(scheduler.stats().num_blocks_used, 3, "positions 0 to 10");
+    let plan = scheduler.schedule();
+    assert_eq!(
+        (plan.sequences[0].start, &plan.sequences[0].tokens[..]),
+        (11, &[9][..]),
+        "nothing follows 4, 9"
+    );
+}
+
+#[test]
+fn no_guess_goes_beyond_the_length_limit() {
+    let mut scheduler = Scheduler::new(guessing(6)).expect("sound");
+    scheduler.add(spec(1, vec![1; 8], 4)).expect("room");
+    let step = scheduler.schedule().step;
+    scheduler.commit(step, &[(SequenceId(1), 1)]);
+    assert_eq!(scheduler.schedule().sequences[0].num_drafts, 2, "with the token after them, three are left");
 }
 
 fn small() -> Config {

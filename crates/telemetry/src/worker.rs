@@ -48,6 +48,12 @@ pub struct WorkerEngineSeries {
     pub prefix_cache_queries: IntCounter,
     /// Prompt tokens found in the prefix cache.
     pub prefix_cache_hits: IntCounter,
+    /// Runs with guessed tokens.
+    pub spec_decode_drafts: IntCounter,
+    /// Guessed tokens that were checked.
+    pub spec_decode_draft_tokens: IntCounter,
+    /// Guessed tokens that came true.
+    pub spec_decode_accepted_tokens: IntCounter,
     /// Seconds from arrival to the first token.
     pub time_to_first_token: Histogram,
     /// Seconds between two tokens of one answer.
@@ -116,6 +122,9 @@ impl WorkerMetrics {
             num_preemptions: register(registry, &specs::NUM_PREEMPTIONS, only)?,
             prefix_cache_queries: register(registry, &specs::PREFIX_CACHE_QUERIES, only)?,
             prefix_cache_hits: register(registry, &specs::PREFIX_CACHE_HITS, only)?,
+            spec_decode_drafts: register(registry, &specs::SPEC_DECODE_DRAFTS, only)?,
+            spec_decode_draft_tokens: register(registry, &specs::SPEC_DECODE_DRAFT_TOKENS, only)?,
+            spec_decode_accepted_tokens: register(registry, &specs::SPEC_DECODE_ACCEPTED_TOKENS, only)?,
             time_to_first_token: register(registry, &specs::TIME_TO_FIRST_TOKEN, only)?,
             inter_token_latency: register(registry, &specs::INTER_TOKEN_LATENCY, only)?,
             e2e_request_latency: register(registry, &specs::E2E_REQUEST_LATENCY, only)?,

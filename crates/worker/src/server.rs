@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use engine::profile::{Limits, StepLogHeader};
-use engine::{Engine, LoadedModel, SchedulerConfig, StepReport};
+use engine::{Engine, LoadedModel, SchedulerConfig, Stats, StepReport};
 use http_server::{Bodies, Compute, Connections};
-use telemetry::{CacheConfigInfo, Registry, SimulationMetrics, WorkerMetrics};
+use telemetry::{CacheConfigInfo, IntCounter, Registry, SimulationMetrics, WorkerMetrics};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -164,26 +164,37 @@ fn step_log(
 #[derive(Debug)]
 struct Observer {
     metrics: WorkerMetrics,
-    /// Counted so far: prefix queries, hits, preemptions.
-    counted: [AtomicU64; 3],
+    /// Counted so far, as [`Observer::counters`] has them.
+    counted: [AtomicU64; 6],
     simulation: Option<SimulationMetrics>,
     step_log: Option<StepLog>,
 }
 
 impl Observer {
     fn new(metrics: WorkerMetrics) -> Self {
-        let counted = [const { AtomicU64::new(0) }; 3];
+        let counted = [const { AtomicU64::new(0) }; 6];
         Self { metrics, counted, simulation: None, step_log: None }
     }
 
+    /// What the engine counts since its start, and the series for it.
+    fn counters(&self, stats: &Stats) -> [(u64, &IntCounter); 6] {
+        let series = &self.metrics;
+        [
+            (stats.prefix_queries, &series.prefix_cache_queries),
+            (stats.prefix_hits, &series.prefix_cache_hits),
+            (stats.num_preemptions, &series.num_preemptions),
+            (stats.num_drafts, &series.spec_decode_drafts),
+            (stats.num_draft_tokens, &series.spec_decode_draft_tokens),
+            (stats.num_accepted_tokens, &series.spec_decode_accepted_tokens),
+        ]
+    }
+
     fn see(&self, report: &StepReport<'_>) {
-        let Self { metrics, counted: [queries, hits, preemptions], simulation, step_log } = self;
-        let stats = &report.stats;
-        let since = |before: &AtomicU64, now: u64| now - before.swap(now, Ordering::Relaxed);
-        set_gauges(metrics, stats);
-        metrics.prefix_cache_queries.inc_by(since(queries, stats.prefix_queries));
-        metrics.prefix_cache_hits.inc_by(since(hits, stats.prefix_hits));
-        metrics.num_preemptions.inc_by(since(preemptions, stats.num_preemptions));
+        let Self { metrics, counted, simulation, step_log } = self;
+        set_gauges(metrics, &report.stats);
+        for (before, (now, series)) in counted.iter().zip(self.counters(&report.stats)) {
+            series.inc_by(now - before.swap(now, Ordering::Relaxed));
+        }
         metrics.prompt_tokens.inc_by(report.num_prompt_tokens as u64);
         metrics.generation_tokens.inc_by(report.num_generated_tokens as u64);
         metrics.iteration_tokens.observe(report.num_tokens as f64);

@@ -30,7 +30,7 @@ pub struct BatchSequence {
     pub start: usize,
     /// The blocks that hold positions `0..start + len`.
     pub block_table: Vec<u32>,
-    /// Logits are wanted for its last row only, all, or none.
+    /// Logits are wanted for so many of its rows, at its end: where a token is sampled, or all.
     pub num_logits: usize,
 }
 
@@ -50,7 +50,8 @@ impl Batch {
                 );
             }
             let len = run.num_tokens();
-            let num_logits = if run.prompt_logprobs { len } else { usize::from(run.sample) };
+            let num_sampled = if run.sample { 1 + run.num_drafts } else { 0 };
+            let num_logits = if run.prompt_logprobs { len } else { num_sampled };
             batch.logit_rows.extend((row + len - num_logits..row + len).map(|row| row as u32));
             batch.sequences.push(BatchSequence { row, len, start: run.start, block_table, num_logits });
         }
@@ -69,6 +70,7 @@ mod tests {
             id: SequenceId(id),
             start,
             tokens: tokens.to_vec(),
+            num_drafts: 0,
             awaits_sample: false,
             block_table: blocks.iter().copied().map(BlockId).collect(),
             sample: false,
@@ -101,9 +103,14 @@ mod tests {
             run(2, 0, &[4, 5], &[1]),
             ScheduledSequence { prompt_logprobs: true, ..run(3, 0, &[6, 7], &[2]) },
             ScheduledSequence { prompt_logprobs: true, sample: true, ..run(4, 0, &[8], &[3]) },
+            ScheduledSequence { sample: true, num_drafts: 2, ..run(5, 0, &[9, 10, 11, 12], &[4]) },
         ]);
-        assert_eq!(batch.logit_rows, [2, 5, 6, 7]);
-        assert_eq!(batch.sequences.iter().map(|run| run.num_logits).collect::<Vec<_>>(), [1, 0, 2, 1]);
+        assert_eq!(
+            batch.logit_rows,
+            [2, 5, 6, 7, 9, 10, 11],
+            "and at every guess and the row before the first"
+        );
+        assert_eq!(batch.sequences.iter().map(|run| run.num_logits).collect::<Vec<_>>(), [1, 0, 2, 1, 3]);
     }
 
     #[test]

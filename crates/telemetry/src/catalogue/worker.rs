@@ -71,6 +71,24 @@ pub const PREFIX_CACHE_QUERIES: MetricSpec = MetricSpec::counter(
 /// The numerator of the prefix cache's hit ratio.
 pub const PREFIX_CACHE_HITS: MetricSpec =
     MetricSpec::counter("vllm:prefix_cache_hits_total", "Prompt tokens found in the prefix cache.", MODEL);
+/// How often guesses were checked.
+pub const SPEC_DECODE_DRAFTS: MetricSpec = MetricSpec::counter(
+    "vllm:spec_decode_num_drafts_total",
+    "Times a request's guessed tokens were checked in a step.",
+    MODEL,
+);
+/// The denominator of the acceptance rate.
+pub const SPEC_DECODE_DRAFT_TOKENS: MetricSpec = MetricSpec::counter(
+    "vllm:spec_decode_num_draft_tokens_total",
+    "Guessed tokens that were checked.",
+    MODEL,
+);
+/// The numerator of the acceptance rate.
+pub const SPEC_DECODE_ACCEPTED_TOKENS: MetricSpec = MetricSpec::counter(
+    "vllm:spec_decode_num_accepted_tokens_total",
+    "Guessed tokens that came true and so took no step of their own.",
+    MODEL,
+);
 /// Arrival to first token.
 pub const TIME_TO_FIRST_TOKEN: MetricSpec = MetricSpec::histogram(
     "vllm:time_to_first_token_seconds",
@@ -166,6 +184,9 @@ pub const ALL: &[&MetricSpec] = &[
     &NUM_PREEMPTIONS,
     &PREFIX_CACHE_QUERIES,
     &PREFIX_CACHE_HITS,
+    &SPEC_DECODE_DRAFTS,
+    &SPEC_DECODE_DRAFT_TOKENS,
+    &SPEC_DECODE_ACCEPTED_TOKENS,
     &TIME_TO_FIRST_TOKEN,
     &INTER_TOKEN_LATENCY,
     &E2E_REQUEST_LATENCY,
