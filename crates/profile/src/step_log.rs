@@ -26,6 +26,9 @@ pub struct StepSample {
     pub seconds: f64,
     /// New tokens and those before them, a run each.
     pub runs: Vec<(usize, usize)>,
+    /// How many of the new tokens were guesses. No fit reads such a step: a guess costs its row in the head, too.
+    #[serde(default)]
+    pub num_draft_tokens: usize,
 }
 
 /// A whole log: JSON, a line a step.
@@ -62,16 +65,15 @@ impl StepLog {
 ///
 /// A log shows only what the device reaches, so that is what the profile calls its peak, and the efficiencies are 1.
 pub fn fit_steps(name: &str, log: &StepLog) -> Result<Profile, ProfileError> {
-    let steps = log.samples.len();
+    let samples: Vec<&StepSample> =
+        log.samples.iter().filter(|sample| sample.num_draft_tokens == 0).collect();
+    let steps = samples.len();
     if steps < STEPS_MIN {
         return Err(ProfileError::TooFewSteps { steps, needed: STEPS_MIN });
     }
     let StepLogHeader { device, model, limits } = log.header.clone();
-    let samples: Vec<(StepShape, f64)> = log
-        .samples
-        .iter()
-        .map(|sample| (sample.runs.iter().copied().collect(), sample.seconds * 1e6))
-        .collect();
+    let samples: Vec<(StepShape, f64)> =
+        samples.iter().map(|sample| (sample.runs.iter().copied().collect(), sample.seconds * 1e6)).collect();
     // A search prices thousands of trials; a few thousand steps from all over the log say as much as all.
     let searched: Vec<_> = samples.iter().step_by(samples.len().div_ceil(SEARCHED_MAX)).collect();
     let base = Profile {

@@ -135,7 +135,7 @@ fn log_of(profile: &Profile) -> StepLog {
         if at % 3 == 0 {
             runs.push((1 + at % 200, 0));
         }
-        StepSample { seconds: time_us(profile, &runs) / 1e6, runs }
+        StepSample { seconds: time_us(profile, &runs) / 1e6, runs, num_draft_tokens: 0 }
     });
     let header = StepLogHeader { device: "CPU".into(), model: profile.model.clone(), limits: profile.limits };
     StepLog { header, samples: samples.collect() }
@@ -147,8 +147,11 @@ fn a_fit_to_a_step_log_finds_what_made_it() {
     truth.device = Device { peak_tflops: 0.3, peak_gb_s: 20.0, ..truth.device };
     truth.model = shipped("cpu-smollm2-135m").expect("shipped").model;
     truth.fitted = Fitted { overhead_us: 500.0, sequence_us: 80.0, packing_us: 9000.0, ..Fitted::IDEAL };
-    let found = fit_steps("mine", &log_of(&truth)).expect("enough");
+    let mut log = log_of(&truth);
+    log.samples.push(StepSample { seconds: 9.0, runs: vec![(5, 100)], num_draft_tokens: 4 });
+    let found = fit_steps("mine", &log).expect("enough");
     let steps = found.steps.expect("fitted to steps");
+    assert_eq!(steps.count, 400, "a step with guesses is left out");
     assert!(steps.rms_residual < 0.01 && steps.total_residual.abs() < 0.01, "{steps:?}");
     for runs in [vec![(1, 10)], vec![(1, 500); 8], vec![(400, 0)], vec![(1, 100); 30]] {
         let ratio = time_us(&found, &runs) / time_us(&truth, &runs);

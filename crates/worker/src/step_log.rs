@@ -34,8 +34,13 @@ impl StepLog {
     pub(crate) fn add(&self, report: &StepReport<'_>) {
         let mut log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(open) = log.as_mut() else { return };
-        let runs = report.plan.sequences.iter().map(|run| (run.num_tokens(), run.start)).collect();
-        match open.write(&StepSample { seconds: report.duration.as_secs_f64(), runs }) {
+        let runs = &report.plan.sequences;
+        let sample = StepSample {
+            seconds: report.duration.as_secs_f64(),
+            runs: runs.iter().map(|run| (run.num_tokens(), run.start)).collect(),
+            num_draft_tokens: runs.iter().map(|run| run.num_drafts).sum(),
+        };
+        match open.write(&sample) {
             Ok(true) => {}
             Ok(false) => {
                 tracing::info!("the step log is full");
