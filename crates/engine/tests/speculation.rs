@@ -69,7 +69,7 @@ fn answers(
 const OFF: Speculative = Speculative { num_speculative_tokens: 0, prompt_lookup_min: 1, row_cost_percent: 0 };
 
 /// Letters that a request is made to prefer, so that it repeats itself, but not always.
-const LETTERS: std::ops::Range<u32> = 64..69;
+const LETTERS: std::ops::Range<u32> = 65..70;
 
 fn sampling() -> impl Strategy<Value = SamplingParams> {
     let penalties =
@@ -78,7 +78,7 @@ fn sampling() -> impl Strategy<Value = SamplingParams> {
     let logprobs = prop::option::weighted(0.3, 0_u8..4);
     (0_u8..3, 0.0_f32..9.0, 0.0_f32..4.0, penalties, cuts, any::<u64>(), logprobs).prop_map(
         |(heat, letters, end, (repetition, frequency, presence), (top_p, top_k), seed, logprobs)| {
-            let bias = LETTERS.map(|letter| (letter, letters)).chain([(257, end)]);
+            let bias = LETTERS.map(|letter| (letter, letters)).chain([(258, end)]);
             SamplingParams {
                 temperature: f32::from(heat) / 2.0,
                 top_p,
@@ -98,7 +98,7 @@ fn sampling() -> impl Strategy<Value = SamplingParams> {
 fn visits() -> impl Strategy<Value = Vec<Visit>> {
     let prompt = (0_u32..4, 1_usize..50, prop::collection::vec(LETTERS, 1..12));
     let prompt = prompt.prop_map(|(kind, len, own)| {
-        let shared = (0..len as u32).map(|at| 64 + (at * (kind + 1) + at / 9) % 7);
+        let shared = (0..len as u32).map(|at| 65 + (at * (kind + 1) + at / 9) % 7);
         shared.chain(own).collect::<Vec<u32>>()
     });
     let stop = prop::collection::vec("[A-E]{1,3}", 0..3);
@@ -145,7 +145,7 @@ fn guesses_come_true_and_fail_between_preemptions_and_prefix_hits() {
     let on = Speculative { num_speculative_tokens: 5, prompt_lookup_min: 1, row_cost_percent: 0 };
     let bias = || LETTERS.map(|letter| (letter, 7.0)).collect();
     let visit = |seed: u64| {
-        let prompt = (0..40).map(|at| 64 + at % 5).chain([seed as u32 % 3]).collect();
+        let prompt = (0..40).map(|at| 65 + at % 5).chain([seed as u32 % 3]).collect();
         let sampling =
             SamplingParams { temperature: 0.7, logit_bias: bias(), seed, ..SamplingParams::default() };
         (Request { sampling, ..request(prompt, 60) }, None)

@@ -29,7 +29,7 @@ pub struct Config {
 ///
 /// With weights of 8 bits answers are the same to the byte, sampled ones too. With those of 32 bits, sums differ by
 /// their last bits with the number of rows, so an answer may part where two tokens are as good as equal.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Speculative {
     /// The most tokens guessed for a sequence in one step; 0 guesses none.
@@ -37,7 +37,8 @@ pub struct Speculative {
     /// So many tokens at a sequence's end must have occurred before for a guess that the same follows.
     pub prompt_lookup_min: usize,
     /// What one more row adds to a step of one, in percent of its time, as the device is. A guess is made only if its
-    /// row is likely to be worth that; 0 makes every guess.
+    /// row is likely to be worth that: the fewer guesses came true and the more sequences run, the fewer are. 0 makes
+    /// every guess.
     pub row_cost_percent: u32,
 }
 
@@ -121,5 +122,22 @@ mod tests {
         assert_eq!(refused(8), few);
         let many = few.replace("16 and", "2048 and") + ", as a step has a token for each of `max_num_seqs`";
         assert_eq!(refused(2048), many);
+    }
+
+    #[test]
+    fn guesses_have_bounds_of_their_own() {
+        let refused = |speculative| {
+            let config = Config { speculative, ..Config::default() };
+            config.validate().err().map(|error| error.field)
+        };
+        let sound = Speculative::default();
+        assert_eq!(refused(sound), None);
+        for (speculative, field) in [
+            (Speculative { num_speculative_tokens: 65, ..sound }, "speculative.num_speculative_tokens"),
+            (Speculative { prompt_lookup_min: 0, ..sound }, "speculative.prompt_lookup_min"),
+            (Speculative { row_cost_percent: 101, ..sound }, "speculative.row_cost_percent"),
+        ] {
+            assert_eq!(refused(speculative), Some(field));
+        }
     }
 }

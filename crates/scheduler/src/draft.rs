@@ -121,8 +121,8 @@ fn class(matched: usize) -> usize {
 /// What a step yields for its time, as far as it is planned.
 ///
 /// A step of n rows takes 1 + (n - 1) · c, as many times as long as one of a single row. One more row is worth its
-/// time if it brings more tokens for it than the step does without: with many sequences, or a long chunk of a prompt,
-/// few guesses are.
+/// time if it brings more tokens for it than the step does without: with many sequences few guesses are. Chunks of
+/// prompts don't count, since their time is to be spent in this step or another.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StepYield {
     tokens: f64,
@@ -131,10 +131,10 @@ pub(crate) struct StepYield {
 }
 
 impl StepYield {
-    /// A step of `rows` rows, at `sampled` of which a token is sampled.
-    pub(crate) fn new(rows: usize, sampled: usize, row_cost_percent: u32) -> Self {
-        let row_time = f64::from(row_cost_percent) / 100.0;
-        Self { tokens: sampled as f64, time: 1.0 + row_time * (rows as f64 - 1.0), row_time }
+    /// A step in which so many tokens are sampled, a row each.
+    pub(crate) fn new(num_sampled: usize, row_cost_percent: u32) -> Self {
+        let (tokens, row_time) = (num_sampled as f64, f64::from(row_cost_percent) / 100.0);
+        Self { tokens, time: 1.0 + row_time * (tokens - 1.0), row_time }
     }
 
     /// Adds a row that brings a token with this chance, if it is worth its time.
@@ -215,14 +215,13 @@ mod tests {
 
     #[test]
     fn a_row_is_taken_if_it_brings_more_for_its_time_than_the_step_without_it() {
-        let takes = |rows, sampled, percent, chance| StepYield::new(rows, sampled, percent).take(chance);
+        let takes = |num_sampled, percent, chance| StepYield::new(num_sampled, percent).take(chance);
         // Alone, a row of a third of the time needs a chance of a third.
-        assert!(takes(1, 1, 33, 0.34) && !takes(1, 1, 33, 0.32));
+        assert!(takes(1, 33, 0.34) && !takes(1, 33, 0.32));
         // Eight rows take 3.31 times as long, so eight tokens cost 0.41 each.
-        assert!(takes(8, 8, 33, 0.80) && !takes(8, 8, 33, 0.79));
-        assert!(takes(8, 8, 0, 0.01), "what costs nothing is always worth it");
-        assert!(takes(100, 1, 33, 0.02), "beside a chunk of a prompt");
-        let mut alone = StepYield::new(1, 1, 36);
+        assert!(takes(8, 33, 0.80) && !takes(8, 33, 0.79));
+        assert!(takes(8, 0, 0.01), "what costs nothing is always worth it");
+        let mut alone = StepYield::new(1, 36);
         let taken = (1..).take_while(|at| alone.take(0.9_f64.powi(*at))).count();
         assert_eq!(taken, 4, "each row raises what the next one must bring");
     }

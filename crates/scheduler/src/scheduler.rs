@@ -358,7 +358,7 @@ impl Scheduler {
         let Speculative { num_speculative_tokens, prompt_lookup_min, row_cost_percent } =
             self.config.speculative;
         let num_sampled = plan.sequences.iter().filter(|run| run.sample).count();
-        let mut step_yield = StepYield::new(plan.num_tokens(), num_sampled, row_cost_percent);
+        let mut step_yield = StepYield::new(num_sampled, row_cost_percent);
         for round in 0..num_speculative_tokens {
             for run in &mut plan.sequences {
                 let goes_on = run.sample && run.tokens.len() == 1 + round && run.num_drafts == round;

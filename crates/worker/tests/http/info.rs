@@ -1,6 +1,6 @@
 //! What a worker tells about itself: models, tokens, load, metrics.
 
-use engine::SchedulerConfig;
+use engine::{SchedulerConfig, Speculative};
 use protocol::{Message, chat_digests, prompt_digests};
 use serde_json::{Value, json};
 use worker::Config;
@@ -132,6 +132,9 @@ async fn metrics_have_vllms_names_and_move() {
         "vllm:num_preemptions_total",
         "vllm:prefix_cache_queries_total",
         "vllm:prefix_cache_hits_total",
+        "vllm:spec_decode_num_drafts_total",
+        "vllm:spec_decode_num_draft_tokens_total",
+        "vllm:spec_decode_num_accepted_tokens_total",
         "vllm:time_to_first_token_seconds_count",
         "vllm:inter_token_latency_seconds_count",
         "vllm:e2e_request_latency_seconds_count",
@@ -182,6 +185,37 @@ async fn metrics_have_vllms_names_and_move() {
         ("vllm:num_requests_running", "", 0.0),
     ] {
         assert_eq!(value(&after, name, label), expected, "{name} {label}");
+    }
+}
+
+#[tokio::test]
+async fn guesses_and_those_that_came_true_are_counted_and_each_token_is_told() {
+    let speculative = Speculative { num_speculative_tokens: 3, prompt_lookup_min: 2, row_cost_percent: 0 };
+    let scheduler = SchedulerConfig { speculative, ..SchedulerConfig::default() };
+    let server = Server::with(Setup { scheduler, ..Setup::default() }).await;
+    let only_a = json!({"prompt": "aaaa", "max_tokens": 40, "temperature": 0, "logit_bias": {"97": 100}});
+    let answer = server.complete(only_a).await;
+    assert_eq!(answer["usage"]["completion_tokens"], 40);
+    assert_eq!(answer["choices"][0]["text"], "a".repeat(40));
+    // One token from the prompt, nine times one and three guesses, and what the limit leaves: one and two.
+    let after = patiently(async {
+        loop {
+            let text = server.get("/metrics").await.text().to_owned();
+            if value(&text, "vllm:iteration_tokens_total_count", "") == 11.0 {
+                return text;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(3)).await;
+        }
+    })
+    .await;
+    for (name, expected) in [
+        ("vllm:spec_decode_num_drafts_total", 10.0),
+        ("vllm:spec_decode_num_draft_tokens_total", 29.0),
+        ("vllm:spec_decode_num_accepted_tokens_total", 29.0),
+        ("vllm:generation_tokens_total", 40.0),
+        ("vllm:inter_token_latency_seconds_count", 39.0),
+    ] {
+        assert_eq!(value(&after, name, ""), expected, "{name}");
     }
 }
 
