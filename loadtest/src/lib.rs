@@ -82,5 +82,5 @@ pub use arrivals::Shard;
 pub use commands::Command;
 pub use driver::LoadTest;
 pub use error::Error;
-pub use lab::LabCommand;
+pub use lab::{LabCommand, Server};
 pub use tokenizer::{CountTokens, OpenTokenizer};

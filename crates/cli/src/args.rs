@@ -1,10 +1,13 @@
 //! The command line.
 
+mod bench;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+pub(crate) use self::bench::{BenchArgs, BenchCommand};
 use crate::config::Role;
 use crate::simulated::EngineKind;
 
@@ -56,6 +59,9 @@ pub(crate) enum Command {
     /// Measure how well a model predicts
     #[command(subcommand, after_help = "Example:\n  tenk eval perplexity --text README.md --types q8_0,q4_0")]
     Eval(EvalCommand),
+    /// Measure the engine beside the machine's peaks and beside another engine
+    #[command(subcommand, after_help = "Example:\n  tenk bench engine")]
+    Bench(BenchCommand),
     /// Load a server and report what it did
     #[command(
         subcommand,

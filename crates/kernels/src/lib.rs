@@ -12,6 +12,7 @@ mod attention;
 mod columns;
 mod matrix;
 mod norm;
+pub mod peak;
 mod pool;
 mod product;
 mod rows;

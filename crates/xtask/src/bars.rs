@@ -57,7 +57,7 @@ const GROUPS: &[Group] = &[
     },
     Group {
         name: "engine",
-        about: "one worker beside llama.cpp's server: throughput, times, memory, start",
+        about: "the engine beside llama.cpp's server and the machine's peaks; what 8 bits cost",
         measure: engine::measure,
     },
     Group {

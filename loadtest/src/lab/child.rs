@@ -1,4 +1,4 @@
-//! Servers that a lab starts, as children of this process.
+//! Servers that a lab or a bench starts, as children of this process.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -25,11 +25,11 @@ const END_WITH_STDIN: &str = "--end-with-stdin";
 
 /// A server that listens. It ends when this is dropped, or when this process is gone.
 #[derive(Debug)]
-pub(super) struct Server {
+pub struct Server {
     child: Child,
     _stdin: Option<ChildStdin>,
     /// `http://HOST:PORT`.
-    pub(super) address: String,
+    pub address: String,
 }
 
 /// What a server has said last.
@@ -40,7 +40,7 @@ impl Server {
     ///
     /// # Errors
     /// When it cannot be started or ends before; with what it said last.
-    pub(super) async fn start(
+    pub async fn start(
         program: &Path,
         args: &[String],
         env: &[(&str, String)],
@@ -86,13 +86,12 @@ impl Server {
     }
 
     /// The process's number; none once it has ended.
-    #[cfg(test)]
-    pub(super) fn pid(&self) -> Option<u32> {
+    pub fn pid(&self) -> Option<u32> {
         self.child.id()
     }
 
     /// Asks it to end, and waits until it has.
-    pub(super) async fn end(mut self) {
+    pub async fn end(mut self) {
         if let Some(pid) = self.child.id().and_then(|pid| i32::try_from(pid).ok()) {
             let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
         }

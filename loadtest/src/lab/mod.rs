@@ -26,6 +26,8 @@ mod response_cache;
 mod table;
 mod text;
 
+pub use child::Server;
+
 use bench::Bench;
 use checkout::Checkout;
 use predict::Prediction;

@@ -1,5 +1,6 @@
 //! One command a file.
 
+mod bench;
 mod config;
 mod eval;
 mod gateway;
@@ -28,6 +29,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
         Command::Worker(args) => worker::run(args).await,
         Command::Model(command) => model::run(command),
         Command::Eval(command) => eval::run(command),
+        Command::Bench(command) => bench::run(command).await,
         Command::Profile(command) => profile::run(&command),
         Command::Key(command) => key::run(&command),
         Command::Config(command) => config::run(&command),

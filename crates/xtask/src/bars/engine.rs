@@ -1,125 +1,121 @@
-//! One worker beside llama.cpp's server: the same file, the same threads, in turns.
+//! The engine beside llama.cpp's server, as `tenk bench engine` measures them, and what 8 bits cost.
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 
-use super::load::{ClosedLoop, figure};
-use super::server::{Server, free_address, work_folder};
-use super::{Bench, Figure, median};
-use crate::needs::{packages, python};
+use super::load::figure;
+use super::server::work_folder;
+use super::{Bench, Figure, Required};
+use crate::needs::packages;
+use crate::workspace;
 
-const MODEL: &str = "smollm2-135m-instruct";
-const THREADS: u32 = 2;
-/// Requests at once, and how many of them make one measurement.
-const STREAMS: [(u32, u32); 3] = [(1, 2), (8, 16), (32, 64)];
-const SLOTS: u32 = 32;
-const LLAMA_CPP_SERVER: &str = include_str!("llama_cpp_server.py");
+/// What must be reached: the figure's id in the report, where its number is, and the bound.
+const REQUIRED: &[(&str, &str, Required)] = &[
+    ("prefill", RATIO, Required::AtLeast(2.0)),
+    ("decode_1", RATIO, Required::AtLeast(1.2)),
+    ("decode_8", RATIO, Required::AtLeast(1.8)),
+    ("decode_32", RATIO, Required::AtLeast(2.5)),
+    ("http_8", RATIO, Required::AtLeast(2.0)),
+    ("contended_8", RATIO, Required::AtLeast(3.0)),
+    ("prefix_ttft", RATIO, Required::AtMost(0.1)),
+    ("resident", RATIO, Required::AtMost(1.2)),
+    ("ready", OURS, Required::AtMost(1.0)),
+];
+const RATIO: &str = "/ratio/median";
+const OURS: &str = "/ours";
+/// The most that weights of 8 bits may cost.
+const PERPLEXITY: Required = Required::AtMost(1.01);
+/// Tokens that it is measured on.
+const PERPLEXITY_TOKENS: &str = "8192";
 
 pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
     packages::install_missing(packages::OF_BARS, bench.unattended)?;
-    let python = python::environment(&bench.target, python::OF_BARS)?;
-    let work = work_folder(&bench.target)?;
-    let model = q8_0(bench, &work)?;
-    let script = work.join("llama_cpp_server.py");
-    std::fs::write(&script, LLAMA_CPP_SERVER)?;
-
-    let start_ours = || {
-        let address = free_address()?;
-        let mut command = Command::new(&bench.tenk);
-        command.args(["worker", "--threads", &THREADS.to_string(), "--listen", &address.to_string()]);
-        command.arg("--model").arg(&model);
-        first_answer(command, address, &work.join("worker.log"))
-    };
-    let start_theirs = || {
-        let address = free_address()?;
-        let mut command = Command::new(&python);
-        command.arg(&script).arg(address.port().to_string()).arg(&model);
-        command.args([SLOTS.to_string(), THREADS.to_string()]);
-        first_answer(command, address, &work.join("llama_cpp.log"))
-    };
-    let (ours, ours_start_s) = start_ours()?;
-    let (theirs, theirs_start_s) = start_theirs()?;
-    let sides = [ours.url(), theirs.url()];
-
-    let mut figures = Vec::new();
-    for (streams, requests) in STREAMS {
-        let run = |target: &str| {
-            let load = ClosedLoop { target, users: streams, requests, prompt_tokens: 90, max_tokens: 64 };
-            figure(&load.run(&bench.tenk)?, "/throughput/output_tokens_per_s")
-        };
-        let [ours, theirs] = in_turns(bench.pairs, &sides, run)?;
-        figures.extend(pair(&format!("output, {streams} streams"), [ours, theirs], "tokens/s"));
-    }
-    let run = |target: &str| {
-        let load = ClosedLoop { target, users: 1, requests: 3, prompt_tokens: 512, max_tokens: 1 };
-        figure(&load.run(&bench.tenk)?, "/sent/ttft_p50_ms")
-    };
-    figures.extend(pair("time to first token, 512-token prompt", in_turns(bench.pairs, &sides, run)?, "ms"));
-    figures.extend(pair("most memory resident", [ours.resident_mib()?, theirs.resident_mib()?], "MiB"));
-    figures.extend(pair("start to first answer", [ours_start_s, theirs_start_s], "s"));
+    let mut figures = side_by_side(bench)?;
+    figures.push(perplexity(bench)?);
     Ok(figures)
 }
 
-/// Medians of both sides, measured A B A B.
-fn in_turns(pairs: usize, sides: &[String; 2], run: impl Fn(&str) -> Result<f64>) -> Result<[f64; 2]> {
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    for _ in 0..pairs {
-        ours.push(run(&sides[0])?);
-        theirs.push(run(&sides[1])?);
+fn side_by_side(bench: &Bench) -> Result<Vec<Figure>> {
+    let file = work_folder(&bench.target)?.join("engine.json");
+    let mut command = Command::new(&bench.tenk);
+    command.args(["bench", "engine", "--peer", "llama.cpp", "--pairs", &bench.pairs.to_string()]);
+    // Its progress and its table are for whoever waits.
+    let status = command.arg("--json").arg(&file).stdout(std::io::stderr()).status();
+    ensure!(
+        status.context("the bench did not start")?.success(),
+        "`{command:?}` failed; see its words above"
+    );
+    let report = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+    figures(&serde_json::from_str(&report).context("the bench's report is no JSON")?)
+}
+
+/// Every figure of the report, with its bound if it has one.
+fn figures(report: &Value) -> Result<Vec<Figure>> {
+    let found = report["figures"].as_array().context("the report has no figures")?;
+    let text = |figure: &Value, field: &str| figure[field].as_str().unwrap_or_default().to_owned();
+    let mut figures = Vec::new();
+    for (id, path, required) in REQUIRED {
+        let measured = found.iter().find(|figure| figure["id"] == *id);
+        let measured = measured.with_context(|| format!("the report has no figure `{id}`"))?;
+        let value = figure(measured, path)?;
+        let name = text(measured, "name");
+        let unit = if *path == OURS { "s" } else { "× the other" };
+        figures.push(Figure::new(name, value, unit).required(*required));
     }
-    Ok([median(ours), median(theirs)])
-}
-
-fn pair(name: &str, [ours, theirs]: [f64; 2], unit: &'static str) -> [Figure; 3] {
-    [
-        Figure::new(name, ours, unit),
-        Figure::new(format!("{name}, llama.cpp"), theirs, unit),
-        Figure::new(format!("{name}, ratio"), ours / theirs, "× llama.cpp"),
-    ]
-}
-
-/// Starts a server, and says after how many seconds it had given its first answer.
-fn first_answer(command: Command, address: std::net::SocketAddr, log: &Path) -> Result<(Server, f64)> {
-    let started = Instant::now();
-    let server = Server::start(command, address, log)?;
-    let body = r#"{"model":"any","messages":[{"role":"user","content":"Hi"}],"max_tokens":1}"#;
-    loop {
-        // A server may listen before its model is there.
-        let model = model_name(&server)?;
-        let body = body.replace("\"any\"", &model);
-        let output = Command::new("curl")
-            .args(["--silent", "--fail", "--data", &body, "--header", "content-type: application/json"])
-            .arg(format!("{}/v1/chat/completions", server.url()))
-            .output()
-            .context("curl did not start")?;
-        if output.status.success() {
-            return Ok((server, started.elapsed().as_secs_f64()));
-        }
-        ensure!(started.elapsed() < Duration::from_secs(120), "{} gives no answer", server.url());
-        std::thread::park_timeout(Duration::from_millis(10));
+    for point in report["engine"].as_array().into_iter().flatten() {
+        let streams = &point["streams"];
+        let (name, bound) = (text(point, "phase"), text(point, "bound"));
+        let share = figure(point, "/share_of_bound")?;
+        figures.push(Figure::new(
+            format!("{name}, {streams} at once, share of the bound, {bound}"),
+            share,
+            "",
+        ));
     }
+    Ok(figures)
 }
 
-/// As JSON; what a server calls its model before it has one does not matter.
-fn model_name(server: &Server) -> Result<String> {
-    let output = Command::new("curl").args(["--silent", &format!("{}/v1/models", server.url())]).output()?;
-    let models: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-    Ok(models["data"][0]["id"].to_string())
+/// Of weights in 8 bits, to the same in 32, on the project's own documents: nobody was trained on them.
+fn perplexity(bench: &Bench) -> Result<Figure> {
+    let root = workspace::root();
+    let read = |name: &str| std::fs::read_to_string(root.join(name)).with_context(|| name.to_owned());
+    let text = work_folder(&bench.target)?.join("perplexity.txt");
+    std::fs::write(&text, read("ARCHITECTURE.md")? + &read("README.md")?)?;
+    let mut command = Command::new(&bench.tenk);
+    command.args(["eval", "perplexity", "--json", "--tokens-max", PERPLEXITY_TOKENS, "--text"]).arg(&text);
+    let output = command.output().context("the evaluation did not start")?;
+    ensure!(output.status.success(), "`{command:?}` failed: {}", String::from_utf8_lossy(&output.stderr));
+    let rows: Value = serde_json::from_slice(&output.stdout).context("the evaluation is no JSON")?;
+    let int8 = rows.as_array().into_iter().flatten().find(|row| row["computed_as"] == "int8");
+    let ratio = figure(int8.context("the evaluation has no row of int8")?, "/ratio")?;
+    Ok(Figure::new("perplexity, int8", ratio, "× f32").required(PERPLEXITY))
 }
 
-/// The default model in the type that both run best; its quality is that of the 4 bits it comes from.
-fn q8_0(bench: &Bench, work: &Path) -> Result<PathBuf> {
-    let output = Command::new(&bench.tenk).args(["model", "pull", MODEL]).output()?;
-    ensure!(output.status.success(), "the model could not be fetched; try `tenk model pull {MODEL}`");
-    let source = PathBuf::from(String::from_utf8(output.stdout)?.trim_end());
-    let quantized = work.join(format!("{MODEL}.Q8_0.gguf"));
-    if !quantized.is_file() {
-        let mut command = Command::new(&bench.tenk);
-        command.args(["model", "quantize"]).arg(&source).arg(&quantized).args(["--to", "q8_0"]);
-        ensure!(command.output()?.status.success(), "the model could not be quantized");
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn report(ids: impl Iterator<Item = &'static str>) -> Value {
+        let figure = |id| json!({ "id": id, "name": id, "ours": 0.7, "ratio": { "median": 1.3 } });
+        let point = json!({ "phase": "decode", "streams": 8, "bound": "memory", "share_of_bound": 0.5 });
+        json!({ "figures": ids.map(figure).collect::<Vec<_>>(), "engine": [point] })
     }
-    Ok(quantized)
+
+    #[test]
+    fn every_requirement_finds_its_number() {
+        let figures = figures(&report(REQUIRED.iter().map(|row| row.0))).expect("all there");
+        assert_eq!(figures.len(), REQUIRED.len() + 1);
+        assert_eq!((figures[0].measured, figures[8].measured), (1.3, 0.7), "a ratio, and seconds of ours");
+        assert_eq!(figures[9].name, "decode, 8 at once, share of the bound, memory");
+    }
+
+    #[test]
+    fn a_figure_that_was_not_measured_is_named() {
+        let error = figures(&report(["prefill"].into_iter())).expect_err("the others are missing");
+        assert!(error.to_string().contains("`decode_1`"), "{error}");
+    }
 }

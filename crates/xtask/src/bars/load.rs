@@ -6,33 +6,6 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-/// A closed loop of `tenk loadtest run`; prompts are fresh in every run.
-pub(super) struct ClosedLoop<'a> {
-    pub(super) target: &'a str,
-    pub(super) users: u32,
-    pub(super) requests: u32,
-    pub(super) prompt_tokens: u32,
-    pub(super) max_tokens: u32,
-}
-
-impl ClosedLoop<'_> {
-    /// The report.
-    pub(super) fn run(&self, tenk: &Path) -> Result<Value> {
-        let mut command = loadtest_run(tenk, self.target);
-        command.args(["--ignore-eos", "--temperature", "0", "--no-keep-alive"]);
-        let numbers = [
-            ("--users", self.users),
-            ("--requests", self.requests),
-            ("--prompt-tokens", self.prompt_tokens),
-            ("--max-tokens", self.max_tokens),
-        ];
-        for (flag, number) in numbers {
-            command.arg(flag).arg(number.to_string());
-        }
-        report_of(command)
-    }
-}
-
 /// `tenk loadtest run` of this target, with its report on standard output.
 pub(super) fn loadtest_run(tenk: &Path, target: &str) -> Command {
     let mut command = Command::new(tenk);

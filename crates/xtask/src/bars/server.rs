@@ -64,11 +64,6 @@ impl Server {
         self.child.id()
     }
 
-    /// The most memory that it had resident, in MiB.
-    pub(super) fn resident_mib(&self) -> Result<f64> {
-        memory_mib(self.child.id(), "VmHWM")
-    }
-
     /// Processor time of it and of its children until now, in microseconds.
     pub(super) fn cpu_us(&self) -> Result<f64> {
         let mut total = cpu_ticks(self.child.id())?;

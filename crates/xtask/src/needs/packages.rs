@@ -60,7 +60,7 @@ pub(crate) const OF_BARS: &[Package] = &[
     Package {
         name: "python3-venv",
         is_there: has_python,
-        why: "llama.cpp's server comes as a Python package, into a throw-away environment under target/",
+        why: "llama.cpp's server comes as a Python package, into a throw-away environment in the models' cache",
     },
 ];
 

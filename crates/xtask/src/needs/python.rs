@@ -16,10 +16,6 @@ pub(crate) struct Environment {
 pub(crate) const OF_TESTS: Environment =
     Environment { folder: "test-venv", requirements: "openai==3.57.0\n" };
 
-/// llama.cpp's server, which the engine is measured against.
-pub(crate) const OF_BARS: Environment =
-    Environment { folder: "peer-venv", requirements: "xllamacpp==2026.10.11549\n" };
-
 /// vLLM's router, which the gateway is measured against.
 pub(crate) const OF_GATEWAY_BARS: Environment =
     Environment { folder: "router-venv", requirements: "vllm-router==0.1.17\n" };

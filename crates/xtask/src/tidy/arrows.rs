@@ -20,6 +20,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("gateway", &["http-server", "protocol", "response-cache", "routing", "telemetry"]),
     ("http-server", &["protocol"]),
     ("kernels", &[]),
+    ("bench", &["engine", "kernels", "loadtest"]),
     ("loadtest", &["protocol"]),
     ("response-cache", &["protocol"]),
     ("routing", &["protocol"]),
@@ -28,6 +29,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
+            "bench",
             "engine",
             "gateway",
             "loadtest",
