@@ -1,6 +1,6 @@
 //! A profile for the simulator, fitted to the steps that were measured.
 
-use engine::profile::{Limits, Profile, StepLog, StepLogHeader, fit_steps};
+use engine::profile::{Limits, Profile, StepLog, StepLogHeader, StepSample, fit_steps};
 use engine::{LoadedModel, SchedulerConfig};
 
 use crate::Error;
@@ -49,9 +49,17 @@ pub(crate) fn limits(model: &LoadedModel, scheduler: &SchedulerConfig) -> Limits
     }
 }
 
-pub(crate) fn profile(name: &str, header: StepLogHeader, steps: &[Step]) -> Result<Profile, Error> {
-    let samples = steps.iter().map(|step| step.sample.clone()).collect();
-    Ok(fit_steps(name, &StepLog { header, samples })?)
+/// The profile, and the log that it follows from, as text.
+pub(crate) fn profile(name: &str, header: StepLogHeader, steps: &[Step]) -> Result<(Profile, String), Error> {
+    // A step is not known better than to a microsecond.
+    let rounded = |seconds: f64| (seconds * 1e6).round().max(1.0) / 1e6;
+    let samples = steps.iter().map(|step| {
+        let StepSample { seconds, runs } = step.sample.clone();
+        StepSample { seconds: rounded(seconds), runs }
+    });
+    let log = StepLog { header, samples: samples.collect() }.to_text();
+    // From what is written, so that whoever reads it finds the same.
+    Ok((fit_steps(name, &StepLog::parse(&log)?)?, log))
 }
 
 #[cfg(test)]

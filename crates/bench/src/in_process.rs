@@ -20,7 +20,8 @@ pub(crate) struct Measured {
     pub(crate) parameters: u64,
     pub(crate) weight_bytes: u64,
     pub(crate) points: Vec<Point>,
-    pub(crate) profile: Option<Profile>,
+    /// With the log that it was fitted to.
+    pub(crate) profile: Option<(Profile, String)>,
 }
 
 /// The engine as it is served with, on the processor, with room for all that is asked of it.

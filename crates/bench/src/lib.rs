@@ -102,7 +102,7 @@ pub async fn run(options: Options, progress: Progress, stop: CancellationToken) 
         report.model.parameters = Some(measured.parameters);
         report.model.weight_bytes = Some(measured.weight_bytes);
         report.engine = measured.points;
-        report.profile = measured.profile;
+        (report.profile, report.step_log) = measured.profile.unzip();
     }
     if options.parts.iter().any(|part| part.is_over_http()) {
         report.figures = side_by_side::measure(&options, &progress, &stop).await?;

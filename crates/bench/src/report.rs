@@ -23,6 +23,9 @@ pub struct Report {
     /// The profile that was fitted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub profile: Option<Profile>,
+    /// The log that it was fitted to, as `tenk profile fit` reads it.
+    #[serde(skip)]
+    pub step_log: Option<String>,
 }
 
 /// The model in question.
@@ -90,6 +93,7 @@ impl Report {
             engine: Vec::new(),
             figures: Vec::new(),
             profile: None,
+            step_log: None,
         }
     }
 }

@@ -147,6 +147,7 @@ mod tests {
                 runs: 3,
             }],
             profile: None,
+            step_log: None,
         };
         let expected = "\
 tiny on 2 threads

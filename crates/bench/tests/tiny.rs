@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use bench::{Bound, Error, Options, Part, Report};
+use engine::profile::{StepLog, fit_steps};
 use tiny_model::Shape;
 use tokio_util::sync::CancellationToken;
 
@@ -74,6 +75,8 @@ async fn prefill_and_decode_are_laid_beside_peaks_of_the_same_run_and_a_profile_
     let profile = report.profile.expect("a profile");
     assert_eq!((profile.name.as_str(), profile.model.name.as_str()), ("mine", "tiny, int8"));
     assert!(profile.steps.is_some_and(|steps| steps.count > 50));
+    let log = StepLog::parse(&report.step_log.expect("a log")).expect("reads back");
+    assert_eq!(fit_steps("mine", &log).expect("enough"), profile, "it follows from the log");
     assert!(said.iter().any(|what| what == "decode, 3 streams"), "{said:?}");
 }
 

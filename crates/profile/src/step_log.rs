@@ -59,6 +59,13 @@ impl StepLog {
         });
         Ok(Self { header, samples: samples.collect::<Result<_, _>>()? })
     }
+
+    /// As text that [`Self::parse`] reads.
+    pub fn to_text(&self) -> String {
+        let samples = self.samples.iter().map(serde_json::to_string);
+        let lines = std::iter::once(serde_json::to_string(&self.header)).chain(samples);
+        lines.flatten().map(|line| line + "\n").collect()
+    }
 }
 
 /// A profile named `name` from a step log: least squares of ln(time by the profile / time measured).

@@ -68,7 +68,7 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "N", default_value_t = 64)]
     pub(crate) answer_tokens: usize,
     /// Fit a profile for simulated engines to the steps in this process, and write it to NAME.toml, or to a FILE that
-    /// ends so
+    /// ends so; the steps go to a .jsonl file beside it
     #[arg(long, value_name = "NAME|FILE")]
     pub(crate) fit: Option<PathBuf>,
     /// Print JSON; to a file, if one is given, beside the table

@@ -18,6 +18,8 @@ use crate::voice::Voice;
 
 /// What the profile's file ends in.
 const PROFILE_SUFFIX: &str = "toml";
+/// What the log's file ends in that the profile was fitted to.
+const LOG_SUFFIX: &str = "jsonl";
 
 pub(super) async fn run(command: BenchCommand) -> Result<ExitCode> {
     let args = match command {
@@ -35,13 +37,15 @@ pub(super) async fn run(command: BenchCommand) -> Result<ExitCode> {
     let measuring = bench::run(options, progress(), stop.clone());
     tokio::pin!(measuring);
     let status = tokio::select! {
-        report = &mut measuring => return finish(&args, fit, &report?),
+        report = &mut measuring => return finish(&args, fit, report),
         _ = interrupt.recv() => 130,
         _ = terminate.recv() => 143,
     };
     // What it started ends with it.
     stop.cancel();
-    if let Err(error) = measuring.await {
+    let ended = measuring.await;
+    clear_line();
+    if let Err(error) = ended {
         eprintln!("tenk: {error}");
     }
     Ok(ExitCode::from(status))
@@ -95,12 +99,23 @@ fn progress() -> bench::Progress {
     })
 }
 
-fn finish(args: &BenchArgs, fit: Option<(PathBuf, String)>, report: &Report) -> Result<ExitCode> {
+/// What is said next is no part of the line of progress.
+fn clear_line() {
     if std::io::stderr().is_terminal() {
         eprint!("\r\x1b[K");
     }
+}
+
+fn finish(
+    args: &BenchArgs,
+    fit: Option<(PathBuf, String)>,
+    report: Result<Report, bench::Error>,
+) -> Result<ExitCode> {
+    clear_line();
+    let report = &report?;
     if let (Some((file, _)), Some(profile)) = (fit, &report.profile) {
         write(&file, &profile.to_toml())?;
+        write(&file.with_extension(LOG_SUFFIX), report.step_log.as_deref().unwrap_or_default())?;
     }
     let json = || Ok::<_, anyhow::Error>(format!("{}\n", serde_json::to_string_pretty(report)?));
     match &args.json {

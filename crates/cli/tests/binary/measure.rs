@@ -1,4 +1,4 @@
-//! `tenk loadtest` and `tenk lab`
+//! `tenk loadtest`, `tenk lab` and `tenk bench`
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -131,6 +131,48 @@ fn a_labs_server_ends_with_the_lab_however_that_ends() {
             || std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "));
         eventually("the server's end", || (is_collected() || has_ended()).then_some(()));
     }
+}
+
+#[test]
+fn a_bench_starts_workers_of_its_own_and_writes_what_it_found() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (model, report) = (folder.path().join("tiny.gguf"), folder.path().join("report.json"));
+    let shape = tiny_model::Shape { context_len: 4096, ..tiny_model::Shape::default() };
+    tiny_model::write(&model, &shape).expect("writes");
+    let mut command = tenk(["bench", "engine", "--only", "prefill,http,prefix,memory,start", "--pairs", "1"]);
+    command.args(["--threads", "2", "--model", text(&model), "--json", text(&report)]);
+    let ended = run(&mut command);
+    assert_eq!(ended.stderr, "", "no progress where nobody looks");
+    let table = ended.succeeded();
+    assert!(table.contains("start to ready") && !table.contains("in process"), "{table}");
+
+    let report = std::fs::read_to_string(&report).expect("written");
+    let report: serde_json::Value = serde_json::from_str(&report).expect("JSON");
+    assert!(report["peaks"].is_null(), "nothing was measured in that process");
+    let figures = report["figures"].as_array().expect("figures");
+    let ids: Vec<&str> = figures.iter().filter_map(|figure| figure["id"].as_str()).collect();
+    let expected = ["prefill", "prefill_ttft", "http_8", "prefix_ttft", "resident", "most_resident", "ready"];
+    assert_eq!(ids, expected);
+    for figure in figures {
+        assert!(figure["ours"].as_f64().is_some_and(|ours| ours > 0.0), "{figure}");
+        assert_eq!(
+            figure["ratio"].is_null(),
+            figure["id"] != "prefix_ttft",
+            "nobody else was measured: {figure}"
+        );
+    }
+}
+
+#[test]
+fn what_keeps_a_core_busy_ends_with_its_standard_input() {
+    let mut spinner = tenk(["bench", "spin"]);
+    let mut spinner = spinner.stdin(std::process::Stdio::piped()).spawn().expect("starts");
+    assert!(
+        spinner.try_wait().expect("is a child").is_none(),
+        "it goes on while somebody holds the other end"
+    );
+    drop(spinner.stdin.take());
+    assert!(spinner.wait().expect("ends").success());
 }
 
 /// Whether this process, and so those that it starts, do not hear a signal: `nohup` does that to SIGHUP.
