@@ -66,8 +66,9 @@ impl Load {
                 temperature: Some(0.0),
                 ..Answers::default()
             },
-            // llama.cpp's server closes a connection after a stream.
-            client: Client { keep_alive: false, ..Client::default() },
+            // llama.cpp's server closes a connection after a stream, and on a machine that is busy with other things it
+            // takes a hundred times as long as alone.
+            client: Client { keep_alive: false, request_timeout_s: 1800.0, ..Client::default() },
             ..Scenario::default()
         }
     }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 
+use ::tiny_model::Shape;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -125,20 +126,23 @@ fn a_labs_server_ends_with_the_lab_however_that_ends() {
         let code = lab.wait().code;
         let caught = [(Signal::SIGTERM, 143), (Signal::SIGHUP, 129)];
         assert_eq!(code, caught.iter().find(|(caught, _)| *caught == signal).map(|(_, code)| *code));
-        // Where nobody collects orphans, one that has ended keeps its number.
-        let is_collected = || kill(Pid::from_raw(pid), None).is_err();
-        let has_ended =
-            || std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "));
-        eventually("the server's end", || (is_collected() || has_ended()).then_some(()));
+        eventually("the server's end", || has_ended(pid).then_some(()));
     }
+}
+
+/// Whether a process has ended. Where nobody collects orphans, one that has keeps its number.
+fn has_ended(pid: i32) -> bool {
+    let is_uncollected =
+        || std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "));
+    kill(Pid::from_raw(pid), None).is_err() || is_uncollected()
 }
 
 #[test]
 fn a_bench_starts_workers_of_its_own_and_writes_what_it_found() {
     let folder = tempfile::tempdir().expect("a folder");
     let (model, report) = (folder.path().join("tiny.gguf"), folder.path().join("report.json"));
-    let shape = tiny_model::Shape { context_len: 4096, ..tiny_model::Shape::default() };
-    tiny_model::write(&model, &shape).expect("writes");
+    let shape = Shape { context_len: 4096, ..Shape::default() };
+    ::tiny_model::write(&model, &shape).expect("writes");
     let mut command = tenk(["bench", "engine", "--only", "prefill,http,prefix,memory,start", "--pairs", "1"]);
     command.args(["--threads", "2", "--model", text(&model), "--json", text(&report)]);
     let ended = run(&mut command);
@@ -161,6 +165,32 @@ fn a_bench_starts_workers_of_its_own_and_writes_what_it_found() {
             "nobody else was measured: {figure}"
         );
     }
+}
+
+#[test]
+fn a_bench_that_is_interrupted_ends_what_it_started() {
+    let (_folder, model) = tiny_model();
+    let bench = ["bench", "engine", "--only", "prefill", "--pairs", "1000000", "--threads", "1", "--model"];
+    let bench = Process::start(tenk(bench).arg(&model));
+    let workers = children_of(bench.id());
+    bench.signal(Signal::SIGINT);
+    let ended = bench.wait();
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(130), ""), "{ended:?}");
+    assert!(ended.stderr.contains("nothing is reported"), "{ended:?}");
+    for worker in workers {
+        eventually("the worker's end", || has_ended(worker).then_some(()));
+    }
+}
+
+/// The processes that one has started, once there are some.
+fn children_of(process: u32) -> Vec<i32> {
+    eventually("a child", || {
+        let threads = std::fs::read_dir(format!("/proc/{process}/task")).ok()?;
+        let read = |thread: std::fs::DirEntry| std::fs::read_to_string(thread.path().join("children"));
+        let children: String = threads.flatten().flat_map(read).collect();
+        let children: Vec<i32> = children.split_whitespace().flat_map(str::parse).collect();
+        (!children.is_empty()).then_some(children)
+    })
 }
 
 #[test]
