@@ -156,6 +156,15 @@ impl<N: Number> FoldBlock<'_, N> {
                 simd.store(simd.mul(simd.load(weights), simd.load(scales)), weights);
             }
         }
+        self.add_values::<S, Q>(simd, first, most);
+    }
+
+    /// The values of the block's first `most` slots, times their weights, to `Q` sums.
+    #[inline(always)]
+    fn add_values<S: Simd, const Q: usize>(&mut self, simd: S, first: usize, most: usize) {
+        let Queries { slots, dims, sums, weights, .. } = &mut *self.queries;
+        let (vectors, dim_vectors) = (*slots / LANES, *dims / LANES);
+        let (sums, _) = sums.as_chunks_mut::<LANES>();
         let weights = weights.as_flattened();
         let (values, _) = self.part.values.as_chunks::<LANES>();
         for vector in 0..dim_vectors {
