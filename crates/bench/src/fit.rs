@@ -54,8 +54,8 @@ pub(crate) fn profile(name: &str, header: StepLogHeader, steps: &[Step]) -> Resu
     // A step is not known better than to a microsecond.
     let rounded = |seconds: f64| (seconds * 1e6).round().max(1.0) / 1e6;
     let samples = steps.iter().map(|step| {
-        let StepSample { seconds, runs } = step.sample.clone();
-        StepSample { seconds: rounded(seconds), runs }
+        let sample = step.sample.clone();
+        StepSample { seconds: rounded(sample.seconds), ..sample }
     });
     let log = StepLog { header, samples: samples.collect() }.to_text();
     // From what is written, so that whoever reads it finds the same.

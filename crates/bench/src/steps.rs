@@ -35,8 +35,12 @@ impl Steps {
     pub(crate) fn observer(&self) -> Observer {
         let steps = self.clone();
         Box::new(move |report: &StepReport<'_>| {
-            let runs = report.plan.sequences.iter().map(|run| (run.num_tokens(), run.start)).collect();
-            let sample = StepSample { seconds: report.duration.as_secs_f64(), runs };
+            let runs = &report.plan.sequences;
+            let sample = StepSample {
+                seconds: report.duration.as_secs_f64(),
+                runs: runs.iter().map(|run| (run.num_tokens(), run.start)).collect(),
+                num_draft_tokens: runs.iter().map(|run| run.num_drafts).sum(),
+            };
             steps.lock().push(Step { ended: Instant::now(), sample });
         })
     }
@@ -92,7 +96,7 @@ mod tests {
 
     fn step(at_ms: u64, since: Instant, runs: &[(usize, usize)]) -> Step {
         let ended = since + Duration::from_millis(at_ms);
-        Step { ended, sample: StepSample { seconds: 0.010, runs: runs.to_vec() } }
+        Step { ended, sample: StepSample { seconds: 0.010, runs: runs.to_vec(), num_draft_tokens: 0 } }
     }
 
     #[test]

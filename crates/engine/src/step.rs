@@ -50,6 +50,9 @@ struct Active {
     _place: Reservation,
 }
 
+/// Sampled tokens in the plan's order, and whose answers they complete.
+type StepTokens = (Vec<(SequenceId, u32)>, Vec<(SequenceId, Ended)>);
+
 pub(crate) struct StepLoop {
     scheduler: Scheduler,
     backend: Box<dyn Backend>,
@@ -192,14 +195,8 @@ impl StepLoop {
     }
 
     /// Samples each run that asks, in the plan's order, tells its request, and scores prompt tokens where wanted. A
-    /// request whose logits are not numbers fails alone. Returns the tokens, and whose answers they complete.
-    fn sample(
-        &mut self,
-        plan: &StepPlan,
-        batch: &Batch,
-        logits: &mut Logits,
-        now: Instant,
-    ) -> (Vec<(SequenceId, u32)>, Vec<(SequenceId, Ended)>) {
+    /// request whose logits are not numbers fails alone.
+    fn sample(&mut self, plan: &StepPlan, batch: &Batch, logits: &mut Logits, now: Instant) -> StepTokens {
         let mut rows = logits.rows();
         let (mut sampled, mut all_ended) = (Vec::with_capacity(batch.logit_rows.len()), Vec::new());
         for (run, shape) in plan.sequences.iter().zip(&batch.sequences) {

@@ -8,17 +8,18 @@ mod tiny;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use ::scheduler::{Scheduler, SequenceId, SequenceSpec};
 use candle_core::Device;
 use engine::model::{Batch, Placement, Shard, Transformer, WeightDtype, Weights};
 use engine::ops::{CpuOps, KvDtype, KvShape, SingleRank, TensorOps};
 use engine::sampling::SamplingParams;
 use engine::{
-    Backend, Config, DeviceKind, Ended, Engine, EngineError, Event, Failure, LoadOptions, LoadedModel,
-    Logits, Request, SchedulerConfig, TransformerBackend, WeightKind, perplexity,
+    Backend, DeviceKind, Ended, Engine, EngineError, Event, Failure, LoadedModel, Logits, Request,
+    SchedulerConfig, TransformerBackend, WeightKind, perplexity,
 };
 use kernels::Pool;
 use protocol::FinishReason;
-use scheduler::{Scheduler, SequenceId, SequenceSpec};
+use tiny::{load_as, request, scheduler, submit};
 use tiny_model::Shape;
 use tokio::sync::mpsc::Receiver;
 
