@@ -142,7 +142,11 @@ impl Config {
         }
         for (index, worker) in self.workers.iter().enumerate() {
             check_worker(worker)?;
-            if self.workers[..index].contains(worker) {
+            // Names of hosts and schemes mean the same in any case, and an address the same with its last slash.
+            let same = |other: &String| {
+                other.trim_end_matches('/').eq_ignore_ascii_case(worker.trim_end_matches('/'))
+            };
+            if self.workers[..index].iter().any(same) {
                 return refuse(format!(
                     "the worker address `{worker}` is there twice; name each worker once"
                 ));

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State as Shared};
@@ -156,7 +156,7 @@ async fn close_while_draining(
 }
 
 async fn models(Shared(front): Shared<Front>) -> Json<ModelList> {
-    let created = started_at();
+    let created = front.state.started_at;
     let table = front.state.pool.table();
     Json(ModelList::new(table.models().map(|model| ModelCard::new(model, created, None)).collect()))
 }
@@ -167,16 +167,9 @@ async fn model(Shared(front): Shared<Front>, id: Result<Path<String>, PathReject
     };
     let table = front.state.pool.table();
     match table.models().find(|model| *model == id) {
-        Some(model) => Json(ModelCard::new(model, started_at(), None)).into_response(),
+        Some(model) => Json(ModelCard::new(model, front.state.started_at, None)).into_response(),
         None => CallError::from(ApiError::model_not_found(&id)).into_response(),
     }
-}
-
-/// Clients sort models by age; all of ours are as old as the process, near enough.
-fn started_at() -> u64 {
-    static STARTED: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
-    *STARTED
-        .get_or_init(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs()))
 }
 
 /// The process answers.

@@ -1,7 +1,7 @@
 //! What every layer shares.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::HeaderValue;
 use http_server::{Bodies, Compute};
@@ -29,6 +29,8 @@ pub(crate) struct State {
     pub(crate) metrics: GatewayMetrics,
     pub(crate) in_flight: Arc<Semaphore>,
     pub(crate) queue: Semaphore,
+    /// In seconds since 1970. Clients sort models by age; all of ours are as old as the gateway, near enough.
+    pub(crate) started_at: u64,
     /// Held while counters are carried over to the registry.
     pub(crate) scrape: Mutex<()>,
 }
@@ -64,6 +66,7 @@ impl State {
             metrics,
             in_flight: Arc::new(Semaphore::new(config.in_flight_max)),
             queue: Semaphore::new(config.queue_max),
+            started_at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs()),
             scrape: Mutex::new(()),
             config,
         })

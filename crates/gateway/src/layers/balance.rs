@@ -96,11 +96,10 @@ where
             let attempt =
                 Attempt { call: Arc::clone(&call), body: body.clone(), worker: Arc::clone(claim.worker()) };
             let since = Instant::now();
-            let silence = claim.worker().silence();
             let result = tokio::select! {
                 biased;
                 result = self.inner.clone().oneshot(attempt) => result,
-                () = silence => Err(Fault::BrokenOff.error()),
+                () = claim.silence() => Err(Fault::BrokenOff.error()),
             };
             call.trail.waited(since.elapsed());
             let error = match result {

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use routing::{Outcome, WorkerId};
 use telemetry::InFlight;
+use tokio::sync::watch;
 
 use super::WorkerEntry;
 
@@ -17,14 +18,17 @@ pub(crate) struct Claim {
     version: Option<Arc<str>>,
     epoch: Instant,
     recorded: bool,
+    silenced: watch::Receiver<()>,
     _gauge: InFlight,
 }
 
 impl Claim {
+    /// The caller holds the view, so that a probe which finds the worker silent comes before it was picked, or is heard.
     pub(super) fn new(worker: Arc<WorkerEntry>, version: Option<Arc<str>>, epoch: Instant) -> Self {
         worker.in_flight.fetch_add(1, Ordering::Relaxed);
         let gauge = InFlight::enter(&worker.series.in_flight);
-        Self { worker, version, epoch, recorded: false, _gauge: gauge }
+        let silenced = worker.silenced.subscribe();
+        Self { worker, version, epoch, recorded: false, silenced, _gauge: gauge }
     }
 
     pub(crate) fn id(&self) -> WorkerId {
@@ -42,6 +46,13 @@ impl Claim {
 
     pub(crate) fn worker(&self) -> &Arc<WorkerEntry> {
         &self.worker
+    }
+
+    /// Resolves when probes find nobody there any more. A machine that vanishes sends no word on its connections, and
+    /// what waits for a first byte on them would wait for the whole of its time.
+    pub(crate) async fn silence(&mut self) {
+        // The sender lives in the worker, which the claim holds.
+        let _ = self.silenced.changed().await;
     }
 
     /// Tells how it went, for the worker's health and its counters. The first time counts.

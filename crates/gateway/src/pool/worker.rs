@@ -52,15 +52,6 @@ impl WorkerEntry {
         lock(&self.health)
     }
 
-    /// Resolves when probes find nobody there any more. A machine that vanishes sends no word on its connections, and
-    /// what waits for a first byte on them would wait for the whole of its time.
-    pub(crate) fn silence(&self) -> impl Future<Output = ()> + use<> {
-        let mut silenced = self.silenced.subscribe();
-        async move {
-            let _ = silenced.changed().await;
-        }
-    }
-
     pub(super) fn record(&self, now: Duration, outcome: Option<Outcome>, label: &str) {
         if let Some(outcome) = outcome {
             self.health().on_outcome(now, outcome);

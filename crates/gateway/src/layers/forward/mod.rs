@@ -190,7 +190,8 @@ async fn ask(state: &Arc<State>, attempt: &Attempt) -> Result<Answer, AttemptErr
             Err(Fault::ServerError.error())
         }
         status if status.is_client_error() => {
-            let body = read_whole(response, state.config.answer_bytes_max).await?;
+            // One that is longer is no error of OpenAI's API.
+            let body = read_whole(response, ERROR_BYTES_MAX).await.unwrap_or_default();
             let error = if is_error_json(&body) {
                 CallError::Relayed { status, body }
             } else {
@@ -200,7 +201,7 @@ async fn ask(state: &Arc<State>, attempt: &Attempt) -> Result<Answer, AttemptErr
             Err(AttemptError { fault: Fault::Client, error })
         }
         StatusCode::INTERNAL_SERVER_ERROR => {
-            let body = read_whole(response, ERROR_BYTES_MAX).await?;
+            let body = read_whole(response, ERROR_BYTES_MAX).await.unwrap_or_default();
             Err(if is_engine_failure(&body) { Fault::EngineFailed } else { Fault::ServerError }.error())
         }
         _ => Err(Fault::ServerError.error()),
@@ -287,7 +288,7 @@ async fn read_whole(response: Response<Incoming>, bytes_max: usize) -> Result<By
         let frame = frame.map_err(|_| Fault::BrokenOff.error())?;
         let Some(data) = frame.data_ref() else { continue };
         if whole.len() + data.len() > bytes_max {
-            tracing::error!(bytes_max, "a worker's answer is larger than `gateway.answer_bytes_max`");
+            tracing::error!(bytes_max, "a worker's answer is larger than is read");
             return Err(Fault::TooLarge.error());
         }
         whole.extend_from_slice(data);
