@@ -6,6 +6,7 @@ mod args;
 mod commands;
 mod config;
 mod models;
+mod open_files;
 mod shutdown;
 mod simulated;
 mod tokenizer;

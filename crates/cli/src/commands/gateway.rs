@@ -9,6 +9,7 @@ use gateway::{Gateway, GatewayParts};
 use crate::args::GatewayArgs;
 use crate::commands;
 use crate::config::{Config, Role};
+use crate::open_files;
 use crate::shutdown::Shutdown;
 use crate::voice::Voice;
 
@@ -24,6 +25,7 @@ pub(super) async fn run(args: GatewayArgs) -> Result<ExitCode> {
     if config.gateway.workers.is_empty() {
         bail!("a gateway needs workers; give --worker http://127.0.0.1:8081, or `workers` in [gateway]");
     }
+    open_files::allow(config.gateway.connections_max, voice);
     let shutdown = Shutdown::listen(voice, args.role.end_with_stdin)?;
     let gateway = Gateway::bind(parts(&config)).await?;
     announce(&gateway, voice);

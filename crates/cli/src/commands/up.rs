@@ -16,6 +16,7 @@ use crate::args::UpArgs;
 use crate::commands;
 use crate::config::{Config, Role};
 use crate::models;
+use crate::open_files;
 use crate::shutdown::Shutdown;
 use crate::simulated;
 use crate::voice::Voice;
@@ -48,6 +49,8 @@ pub(super) async fn run(args: UpArgs) -> Result<ExitCode> {
         // Without one anybody on this machine could go round the gateway, and pass for any tenant.
         config.gateway.worker_api_key.get_or_insert_with(commands::key::random);
     }
+    // Workers have no clients but this gateway.
+    open_files::allow(2 * config.gateway.connections_max, voice);
     commands::set_threads(&args.compute)?;
     let shutdown = Shutdown::listen(voice, args.role.end_with_stdin)?;
     let address = config.gateway.listen;

@@ -9,6 +9,7 @@ use crate::args::WorkerArgs;
 use crate::commands;
 use crate::config::Role;
 use crate::models;
+use crate::open_files;
 use crate::shutdown::Shutdown;
 use crate::simulated;
 
@@ -25,6 +26,7 @@ pub(super) async fn run(args: WorkerArgs) -> Result<ExitCode> {
             simulated::set_limits(config, profile);
         }
     })?;
+    open_files::allow(config.worker.connections_max, voice);
     commands::set_threads(&args.compute)?;
     let shutdown = Shutdown::listen(voice, args.role.end_with_stdin)?;
     let address = config.worker.listen;
