@@ -14,6 +14,8 @@ use candle_core::Device;
 use candle_core::quantized::gguf_file::{self, Content, Value};
 use candle_core::quantized::{GgmlDType, QTensor};
 
+use crate::model::read_gguf_header;
+
 /// The types that a file can be quantized to, by the names that [`parse_dtype`] reads.
 const DTYPES: [(&str, GgmlDType); 13] = [
     ("f32", GgmlDType::F32),
@@ -161,8 +163,7 @@ pub fn dtype_name(dtype: GgmlDType) -> &'static str {
 
 /// Writes `input` to `output` with its matrices in the type `to`.
 ///
-/// `progress` hears of each tensor once it is done. The output appears
-/// under its name when it is whole. Memory: the output's size, as candle's writer takes all tensors at once, and one
+/// `progress` hears of each tensor once it is done. The output appears under its name when it is whole. Memory: the output's size, as candle's writer takes all tensors at once, and one
 /// tensor in F32.
 ///
 /// # Errors
@@ -234,8 +235,7 @@ fn open(input: &Path) -> Result<(Content, BufReader<File>, u64), QuantizeError> 
     }
     let file = File::open(input).map_err(io_error("open", input))?;
     let input_bytes = file.metadata().map_err(io_error("look at", input))?.len();
-    let mut reader = BufReader::new(file);
-    let content = Content::read(&mut reader).map_err(|error| refuse(error.to_string()))?;
+    let (content, reader) = read_gguf_header(file).map_err(refuse)?;
     Ok((content, reader, input_bytes))
 }
 

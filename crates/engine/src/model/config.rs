@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::EngineError;
 use crate::ops::KvDtype;
+use crate::sampling::VOCAB_SIZE_MAX;
 
 /// The families that [`crate::model::Transformer`] computes. They differ in biases and norms, not in structure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -221,7 +222,7 @@ impl ModelConfig {
         within("heads", self.num_heads, 1..=1024)?;
         within("key and value heads", self.num_kv_heads, 1..=self.num_heads)?;
         within("numbers in a head", self.head_dim, 2..=1024)?;
-        within("tokens in its vocabulary", self.vocab_size, 1..=1 << 22)?;
+        within("tokens in its vocabulary", self.vocab_size, 1..=VOCAB_SIZE_MAX)?;
         within("tokens of context", self.context_len, 1..=1 << 24)?;
         let demand = |holds: bool, what: &str| {
             if holds { Ok(()) } else { Err(EngineError::Config(format!("{what}, in {self:?}"))) }

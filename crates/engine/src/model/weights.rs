@@ -11,6 +11,7 @@ use candle_core::{DType, Device, Tensor};
 
 use self::folder::Folder;
 use self::gguf::GgufFile;
+pub(crate) use self::gguf::read_gguf_header;
 use crate::EngineError;
 use crate::model::{Architecture, ModelConfig};
 

@@ -22,6 +22,7 @@ pub use params::SamplingParams;
 pub use random::uniform;
 pub(crate) use random::{STEP, mix};
 pub use sampler::{Sampled, Scratch, sample};
+pub(crate) use weights::VOCAB_SIZE_MAX;
 
 /// Why logits gave no token. All of these are faults of the model or its arithmetic, never of a request's text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -11,8 +11,8 @@ pub(super) const ONE: u64 = 1 << 44;
 /// So far below the likeliest a token's weight rounds to nothing: e^-32 · 2^44 is less than a quarter.
 const WEIGHTLESS_NATS: f32 = -32.0;
 
-/// With more tokens a total could overflow.
-const VOCAB_SIZE_MAX: usize = 1 << 19;
+/// With more tokens a total could overflow; no model is loaded that has more.
+pub(crate) const VOCAB_SIZE_MAX: usize = 1 << 19;
 
 /// Tokens in a block of [`Weights::blocks`].
 pub(super) const BLOCK: usize = 256;

@@ -3,7 +3,8 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Makes a simulated engine hang, slow down or talk nonsense. Takes effect at once, in a step under way too.
+/// Makes a simulated engine hang, slow down or talk nonsense. A hang stops the step under way; the rest
+/// begins with the next one.
 #[derive(Debug, Default)]
 pub struct Simulation {
     state: Mutex<State>,

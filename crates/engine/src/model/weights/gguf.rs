@@ -28,39 +28,8 @@ pub(super) struct GgufFile {
 impl GgufFile {
     /// Reads the header. Every tensor lies within the file.
     pub(super) fn open(path: &Path) -> Result<Self, EngineError> {
-        let refuse = |reason: String| EngineError::load(path, reason);
-        let file = File::open(path).map_err(|error| refuse(error.to_string()))?;
-        let file_bytes = file.metadata()?.len();
-        let mut reader = BufReader::new(file);
-        let walk =
-            Walk { reader: &mut reader, left: file_bytes, version: 0, elements_left: ARRAY_ELEMENTS_MAX };
-        let num_tensors = walk.header().map_err(refuse)?;
-        reader.rewind()?;
-        let content = Content::read(&mut reader)
-            .map_err(|error| refuse(format!("its GGUF header is broken or cut short: {error}")))?;
-        if content.tensor_infos.len() as u64 != num_tensors {
-            let names = content.tensor_infos.len();
-            return Err(refuse(format!(
-                "its {num_tensors} tensors have {names} names: some are there twice"
-            )));
-        }
-        for (name, info) in &content.tensor_infos {
-            let end = end_of(info).and_then(|end| end.checked_add(content.tensor_data_offset));
-            match end {
-                None => {
-                    return Err(refuse(format!(
-                        "the shape {:?} of `{name}` makes no sense",
-                        info.shape.dims()
-                    )));
-                }
-                Some(end) if end > file_bytes => {
-                    let reason =
-                        format!("it has {file_bytes} bytes but `{name}` ends at {end}: it is cut short");
-                    return Err(refuse(reason));
-                }
-                Some(_) => {}
-            }
-        }
+        let file = File::open(path).map_err(|error| EngineError::load(path, error.to_string()))?;
+        let (content, reader) = read_gguf_header(file).map_err(|reason| EngineError::load(path, reason))?;
         Ok(Self { content: Box::new(content), reader })
     }
 
@@ -80,6 +49,30 @@ impl GgufFile {
             num_elements: info.shape.elem_count(),
         })
     }
+}
+
+/// Reads a header, whose tensors all lie within the file, or says why it is refused.
+pub(crate) fn read_gguf_header(file: File) -> Result<(Content, BufReader<File>), String> {
+    let file_bytes = file.metadata().map_err(|error| error.to_string())?.len();
+    let mut reader = BufReader::new(file);
+    let walk = Walk { reader: &mut reader, left: file_bytes, version: 0, elements_left: ARRAY_ELEMENTS_MAX };
+    let num_tensors = walk.header()?;
+    reader.rewind().map_err(|error| error.to_string())?;
+    let content = Content::read(&mut reader)
+        .map_err(|error| format!("its GGUF header is broken or cut short: {error}"))?;
+    if content.tensor_infos.len() as u64 != num_tensors {
+        let names = content.tensor_infos.len();
+        return Err(format!("its {num_tensors} tensors have {names} names: some are there twice"));
+    }
+    for (name, info) in &content.tensor_infos {
+        let end = end_of(info).and_then(|end| end.checked_add(content.tensor_data_offset));
+        let end =
+            end.ok_or_else(|| format!("the shape {:?} of `{name}` makes no sense", info.shape.dims()))?;
+        if end > file_bytes {
+            return Err(format!("it has {file_bytes} bytes but `{name}` ends at {end}: it is cut short"));
+        }
+    }
+    Ok((content, reader))
 }
 
 /// Where a tensor's bytes end, counted from the first tensor's; `None` where that overflows or blocks are not whole.
