@@ -13,7 +13,7 @@ pub(crate) struct Columns<'a> {
     _matrix: PhantomData<&'a mut [f32]>,
 }
 
-// SAFETY: it is only a way to `write`, whose callers see to it that no element is used by two threads.
+// SAFETY: it only hands out parts, whose takers see to it that no element is used by two threads.
 unsafe impl Sync for Columns<'_> {}
 
 impl<'a> Columns<'a> {

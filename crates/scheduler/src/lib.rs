@@ -1,7 +1,7 @@
 //! Which tokens to compute next, and where their keys and values lie.
 //!
-//! Pure and synchronous: no tensors, no clocks, no async. The engine, the simulated GPU and the discrete-event
-//! simulator drive the same code; only the forward pass and the clock differ.
+//! Pure and synchronous: no tensors, no clocks, no async. Engines on processors and GPUs
+//! and the simulated one drive the same code; only the forward pass and the clock differ.
 //!
 //! A step is a value. [`Scheduler::schedule`] returns a [`StepPlan`] that can be serialized and sent to other ranks;
 //! [`Scheduler::commit`] takes the sampled tokens back. `schedule` may run again before the last `commit`, so that

@@ -81,9 +81,11 @@ impl KvCache {
     /// Lets each row attend to its own sequence up to its own position, into `output` (T, heads, head_dim).
     ///
     /// # Panics
-    /// If widths do not fit together, runs share rows, or a block is beyond the cache.
+    /// If widths or heads do not fit together, runs share rows, or a block is beyond the cache.
     pub fn attend(&self, pool: &Pool, batch: &AttentionBatch<'_>, output: &mut [f32]) {
         assert_eq!(batch.query.len(), output.len(), "an output for each query");
+        let whole_groups = batch.num_heads.is_multiple_of(self.layout.num_kv_heads);
+        assert!(whole_groups, "as many query heads for each kv head");
         let apart = batch.runs.windows(2).all(|pair| pair[0].row + pair[0].len <= pair[1].row);
         assert!(apart, "runs in the order of rows, none of which is in two");
         let form = pool.form();
@@ -106,14 +108,15 @@ impl KvCache {
         let KvLayout { num_kv_heads, head_dim, .. } = self.layout;
         let group = batch.num_heads / num_kv_heads;
         let mut queries = Queries::new(tile.len * group, &self.layout);
-        let rotate_head = |query: usize| {
+        // Row and column of one of the tile's queries.
+        let place_of = |query: usize| {
             let row = tile.run.row + tile.first + query / group;
             let head = tile.kv_head * group + query % group;
             (row, head * head_dim)
         };
         let scale = (head_dim as f32).sqrt().recip();
         for (index, query) in queries.rotated.chunks_exact_mut(head_dim).enumerate() {
-            let (row, column) = rotate_head(index);
+            let (row, column) = place_of(index);
             let from = row * batch.num_heads * head_dim + column;
             batch.rope.rotate(row, &batch.query[from..from + head_dim], query);
             query.iter_mut().for_each(|value| *value *= scale);
@@ -126,7 +129,7 @@ impl KvCache {
         for (index, (sum, state)) in
             queries.sums.chunks_exact(self.layout.dims()).zip(&queries.states).enumerate()
         {
-            let (row, column) = rotate_head(index);
+            let (row, column) = place_of(index);
             // SAFETY: no row is in two runs, and its part for the heads of one kv head is in one tile.
             let output = unsafe { output.part(row, column, head_dim) };
             for (output, sum) in output.iter_mut().zip(sum) {

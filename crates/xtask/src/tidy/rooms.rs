@@ -34,7 +34,7 @@ const TOP_LEVEL: &[&str] = &[
     "tests",
 ];
 
-/// Where `unsafe` may be, by path. Nothing needs it yet; SIMD kernels will.
+/// Where `unsafe` may be, by path.
 const UNSAFE_ALLOWED: &[&str] = &["crates/kernels/src/"];
 
 /// What the check looks at.
