@@ -28,7 +28,7 @@ pub struct Config {
     pub client_timeout_s: u64,
     /// The largest request body.
     pub body_bytes_max: usize,
-    /// Memory for all request bodies above 64 KiB together; further ones hear 429.
+    /// Bytes of all request bodies above 64 KiB together; further ones hear 429. Parsed, a body takes some times as much.
     pub large_bodies_bytes_max: usize,
     /// The largest answer that is not streamed.
     pub answer_bytes_max: usize,

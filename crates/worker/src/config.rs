@@ -19,7 +19,7 @@ pub struct Config {
     pub api_key: Option<String>,
     /// The largest request body.
     pub body_bytes_max: usize,
-    /// Memory for all request bodies above 64 KiB together; further ones hear 429.
+    /// Bytes of all request bodies above 64 KiB together; further ones hear 429. Parsed, a body takes some times as much.
     pub large_bodies_bytes_max: usize,
     /// The most open connections; further ones wait to be accepted.
     pub connections_max: usize,

@@ -18,6 +18,7 @@ use super::layer;
 use crate::call::{Answer, CacheDirective, CacheMark, Call, CallService, Piece, Pieces};
 use crate::error::CallError;
 use crate::pool::UNKNOWN_VERSION;
+use crate::state::State;
 
 /// How often a request joins again after a leader failed before it goes alone.
 const JOINS_MAX: usize = 3;
@@ -171,13 +172,17 @@ impl<S: CallService> Cache<S> {
                     },
                 }
             }
-            Ok(answer) => {
-                match body_to_keep(place, &answer) {
+            Ok(Answer::Replay(replay)) => {
+                leader.fail();
+                let _ = tell.send(Ok(First::Whole(Answer::Replay(replay))));
+            }
+            Ok(Answer::Whole { body, usage }) => {
+                match body_to_keep(&self.state, &place, body.clone()).await {
                     Some(kept) => complete(leader, kept),
                     None => leader.fail(),
                 }
                 // Told last: a client that has its answer and asks again finds it kept.
-                let _ = tell.send(Ok(First::Whole(answer)));
+                let _ = tell.send(Ok(First::Whole(Answer::Whole { body, usage })));
             }
         }
     }
@@ -190,9 +195,10 @@ fn own_error(failed: FlightFailed) -> Option<CallError> {
     failed.error.filter(for_all).map(CallError::Own)
 }
 
-fn body_to_keep(place: Place, answer: &Answer) -> Option<CachedAnswer> {
-    let Answer::Whole { body, .. } = answer else { return None };
-    let kept = CachedAnswer::from_json(place.endpoint, body);
+async fn body_to_keep(state: &State, place: &Place, body: Bytes) -> Option<CachedAnswer> {
+    let (endpoint, len) = (place.endpoint, body.len());
+    let parse = move || Ok(CachedAnswer::from_json(endpoint, &body));
+    let kept = state.compute.run_over(len, parse).await.ok()?;
     kept.inspect_err(|error| tracing::debug!(%error, "an answer is not kept")).ok()
 }
 
