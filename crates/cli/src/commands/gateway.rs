@@ -25,8 +25,8 @@ pub(super) async fn run(args: GatewayArgs) -> Result<ExitCode> {
     if config.gateway.workers.is_empty() {
         bail!("a gateway needs workers; give --worker http://127.0.0.1:8081, or `workers` in [gateway]");
     }
-    open_files::allow(config.gateway.connections_max, voice);
     let shutdown = Shutdown::listen(voice, args.role.end_with_stdin)?;
+    open_files::allow(config.gateway.connections_max, voice);
     let gateway = Gateway::bind(parts(&config)).await?;
     announce(&gateway, voice);
     gateway.serve(shutdown.wait()).await?;

@@ -49,10 +49,9 @@ pub(super) async fn run(args: UpArgs) -> Result<ExitCode> {
         // Without one anybody on this machine could go round the gateway, and pass for any tenant.
         config.gateway.worker_api_key.get_or_insert_with(commands::key::random);
     }
-    // Workers have no clients but this gateway.
-    open_files::allow(2 * config.gateway.connections_max, voice);
     commands::set_threads(&args.compute)?;
     let shutdown = Shutdown::listen(voice, args.role.end_with_stdin)?;
+    open_files::allow(config.gateway.connections_max, voice);
     let address = config.gateway.listen;
     commands::try_listen(address).map_err(|source| GatewayError::Listen { address, source })?;
 

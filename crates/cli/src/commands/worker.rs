@@ -26,9 +26,9 @@ pub(super) async fn run(args: WorkerArgs) -> Result<ExitCode> {
             simulated::set_limits(config, profile);
         }
     })?;
-    open_files::allow(config.worker.connections_max, voice);
     commands::set_threads(&args.compute)?;
     let shutdown = Shutdown::listen(voice, args.role.end_with_stdin)?;
+    open_files::allow(config.worker.connections_max, voice);
     let address = config.worker.listen;
     commands::try_listen(address).map_err(|source| WorkerError::Listen { address, source })?;
     let loading = config.clone();
