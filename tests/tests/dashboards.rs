@@ -96,7 +96,8 @@ async fn every_query_of_the_board_and_every_alert_is_valid_and_has_data_where_th
     assert!(checked.status.success(), "{checked:?}");
 
     let model = TinyModel::new().expect("a model");
-    let up = Launch::up(&model.path()).start().await.expect("tenk up");
+    let guesses = ("TENK_SCHEDULER__SPECULATIVE__NUM_SPECULATIVE_TOKENS", "4");
+    let up = Launch::up(&model.path()).env(guesses.0, guesses.1).start().await.expect("tenk up");
     up.ready().await.expect("ready");
     let workers = addresses(&up).expect("workers");
     let jobs: [(&str, &[SocketAddr]); 2] = [("tenk-gateway", &[up.address()]), ("tenk-worker", &workers)];

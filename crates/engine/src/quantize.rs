@@ -47,7 +47,7 @@ pub enum QuantizeError {
         known: String,
     },
     /// The input is something else than a GGUF file.
-    #[error("cannot quantize {}: {reason}; expected a .gguf file", path.display())]
+    #[error("cannot quantize {}: {reason}; expected a whole .gguf file", path.display())]
     NotGguf {
         /// The input.
         path: PathBuf,

@@ -26,8 +26,7 @@ impl Fixture {
         for filler in [0, 32] {
             fixture.write(filler, &tensors);
             // Otherwise a reader looks 32 bytes too far, and the last tensor ends beyond the file.
-            let (content, mut reader, _) = open(&fixture.input()).unwrap();
-            if content.tensor(&mut reader, "blk.0.ffn_gate_inp.weight", &Device::Cpu).is_ok() {
+            if open(&fixture.input()).is_ok() {
                 return fixture;
             }
         }
@@ -224,6 +223,7 @@ fn a_truncated_input_names_its_tensor_and_leaves_nothing() {
     let bytes = fs::read(fixture.input()).unwrap();
     fs::write(fixture.input(), &bytes[..bytes.len() - 3_000]).unwrap();
     let error = fixture.quantize(GgmlDType::Q8_0).unwrap_err();
-    assert!(matches!(&error, QuantizeError::Tensor { .. }), "{error}");
+    assert!(matches!(&error, QuantizeError::NotGguf { .. }), "{error}");
+    assert!(error.to_string().contains("blk.0."), "{error}");
     assert_eq!(fixture.files(), 1);
 }
