@@ -1,6 +1,7 @@
 //! The forward pass against candle-transformers' own quantized Llama, on the same weights dequantized to f32.
 //!
-//! Every run compares a few prompts; `TENK_ORACLE_PROMPTS=20` compares as many as are asked for.
+//! And the fast path, with weights of 8 bits, against that forward pass. Every run compares a few prompts;
+//! `TENK_ORACLE_PROMPTS=50` compares as many as are asked for.
 
 #![expect(clippy::expect_used, reason = "a test that cannot be set up has failed")]
 
@@ -13,9 +14,10 @@ use std::path::PathBuf;
 use candle_core::quantized::{GgmlDType, gguf_file};
 use candle_core::{Device, Tensor};
 use candle_transformers::models::quantized_llama::ModelWeights;
-use engine::LoadedModel;
+use engine::ops::KvDtype;
+use engine::{LoadedModel, WeightKind};
 
-use support::{BLOCK_SIZE, distance, lead, load, teacher_forced};
+use support::{BLOCK_SIZE, distance, lead, load, load_as, teacher_forced};
 
 const PROMPT_TOKENS: usize = 64;
 
@@ -38,9 +40,13 @@ fn prompts(model: &LoadedModel, count: usize) -> Vec<Vec<u32>> {
     ids.chunks_exact(PROMPT_TOKENS).take(count).map(<[u32]>::to_vec).collect()
 }
 
+fn count_or(default: usize) -> usize {
+    std::env::var("TENK_ORACLE_PROMPTS").map_or(default, |count| count.parse().expect("a number"))
+}
+
 #[test]
 fn logits_are_those_of_an_independent_implementation() {
-    let count = std::env::var("TENK_ORACLE_PROMPTS").map_or(2, |count| count.parse().expect("a number"));
+    let count = count_or(2);
     let path = real_model();
     let model = load(&path).expect("loads");
     let mut backend = model.backend(BLOCK_SIZE).expect("fits");
@@ -81,4 +87,34 @@ fn logits_are_those_of_an_independent_implementation() {
     assert_eq!(compared, count * PROMPT_TOKENS);
     println!("{compared} positions, largest difference {worst:.2e}");
     assert!(worst < 1e-3, "logits differ by {worst}");
+}
+
+#[test]
+fn with_weights_of_8_bits_the_likeliest_token_is_that_of_32_wherever_it_clearly_leads() {
+    let count = count_or(8);
+    let path = real_model();
+    let whole = load(&path).expect("loads");
+    let mut exact = whole.backend(BLOCK_SIZE).expect("fits");
+    let fast = load_as(&path, WeightKind::Int8, KvDtype::F16).expect("loads");
+    let mut fast = fast.backend(BLOCK_SIZE).expect("fits");
+
+    let (mut compared, mut leading, mut same, mut worst) = (0, 0, 0, 0.0_f32);
+    for prompt in prompts(&whole, count) {
+        let batch = teacher_forced(&prompt);
+        let mut exact = exact.forward(&batch).expect("computes");
+        let mut fast = fast.forward(&batch).expect("computes");
+        for (position, (exact, fast)) in exact.rows().zip(fast.rows()).enumerate() {
+            let ((best, gap), (chosen, _)) = (lead(exact), lead(fast));
+            assert!(gap <= 0.5 || chosen == best, "the same token at position {position}, ahead by {gap}");
+            worst = worst.max(distance(exact, fast));
+            compared += 1;
+            leading += usize::from(gap > 0.5);
+            same += usize::from(chosen == best);
+        }
+    }
+    assert_eq!(compared, count * PROMPT_TOKENS);
+    assert!(leading > compared / 2, "most tokens lead by that much");
+    println!(
+        "{same} of {compared} tokens are the same, {leading} lead clearly; largest difference {worst:.2e}"
+    );
 }

@@ -13,11 +13,19 @@ pub(crate) const TOKENS_MAX: usize = 128;
 pub(crate) const BLOCK_SIZE: usize = 16;
 
 pub(crate) fn load(path: &Path) -> Result<Arc<LoadedModel>, EngineError> {
+    load_as(path, WeightKind::F32, KvDtype::F32)
+}
+
+pub(crate) fn load_as(
+    path: &Path,
+    weight_dtype: WeightKind,
+    kv_dtype: KvDtype,
+) -> Result<Arc<LoadedModel>, EngineError> {
     let config = Config {
         device: DeviceKind::Cpu,
-        weight_dtype: WeightKind::F32,
+        weight_dtype,
         kv_cache_tokens: TOKENS_MAX,
-        kv_dtype: KvDtype::F32,
+        kv_dtype,
         max_model_len: None,
     };
     LoadedModel::load(path, LoadOptions { name: "m".into(), version: "v".into(), config }).map(Arc::new)
