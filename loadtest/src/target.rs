@@ -36,7 +36,8 @@ impl Target {
                     "is https, which this tester does not speak; give a plain http:// address",
                 ));
             }
-            _ => return Err(refuse("has no scheme; http://HOST:PORT was expected")),
+            Some(_) => return Err(refuse("has another scheme than http; http://HOST:PORT was expected")),
+            None => return Err(refuse("has no scheme; http://HOST:PORT was expected")),
         }
         let authority = uri.authority().cloned().ok_or_else(|| refuse("names no host"))?;
         if authority.as_str().contains('@') {

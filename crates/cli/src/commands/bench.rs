@@ -1,5 +1,6 @@
 //! `tenk bench engine`
 
+use std::fs::OpenOptions;
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -31,6 +32,8 @@ pub(super) async fn run(command: BenchCommand) -> Result<ExitCode> {
     };
     set_threads(&ComputeArgs { threads: args.threads, device: None })?;
     let fit = args.fit.as_deref().map(profile_file).transpose()?;
+    let files = fit.as_ref().map(|(file, _)| file).into_iter().chain(args.json.iter().flatten());
+    files.map(PathBuf::as_path).try_for_each(try_write)?;
     let options = options(&args, fit.as_ref().map(|(_, name)| name.clone()))?;
     let stop = CancellationToken::new();
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
@@ -129,6 +132,17 @@ fn finish(
     Ok(ExitCode::SUCCESS)
 }
 
+/// Whether a file can be written, before minutes are spent on what goes into it.
+fn try_write(file: &Path) -> Result<()> {
+    let is_new = !file.exists();
+    let opened = OpenOptions::new().append(true).create(true).open(file);
+    opened.with_context(|| format!("cannot write {}", file.display()))?;
+    if is_new {
+        let _ = std::fs::remove_file(file);
+    }
+    Ok(())
+}
+
 fn write(file: &Path, text: &str) -> Result<()> {
     std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
 }
@@ -136,6 +150,19 @@ fn write(file: &Path, text: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_written_is_told_before_and_one_that_can_is_left_as_it_was() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("figures.json");
+        try_write(&file).expect("can be written");
+        assert!(!file.exists());
+        std::fs::write(&file, "old").expect("writes");
+        try_write(&file).expect("can be written");
+        assert_eq!(std::fs::read_to_string(&file).expect("reads"), "old");
+        assert!(try_write(folder.path()).is_err(), "a folder");
+        assert!(try_write(&folder.path().join("none/figures.json")).is_err());
+    }
 
     #[test]
     fn a_profile_is_named_after_its_file_and_its_file_after_it() {
