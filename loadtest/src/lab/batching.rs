@@ -2,9 +2,10 @@
 
 use super::Findings;
 use super::bench::Bench;
+use super::loads::{answers, closed_loop, prompts};
 use super::table::{Bars, Table, brief};
 use crate::error::Error;
-use crate::scenario::{Answers, Arrivals, Length, Prompts, Scenario};
+use crate::scenario::{Length, Scenario};
 
 pub(super) const TEXT: &str = include_str!("batching.md");
 
@@ -28,26 +29,13 @@ struct Point {
 
 /// Every stream sends at once and answers are equally long, so that the batch is full from its start to its end.
 fn scenario(target: &str, streams: u32) -> Scenario {
+    let requests = u64::from(streams.max(REQUESTS_MIN));
     Scenario {
-        question: self::streams(streams),
-        target: target.to_owned(),
         seed: u64::from(streams),
-        arrivals: Arrivals::ClosedLoop { users: streams, think_time_s: 0.0 },
-        requests: Some(u64::from(streams.max(REQUESTS_MIN))),
         warmup: 1,
-        prompts: Prompts::Synthetic {
-            tokens: Length::Fixed(PROMPT_TOKENS),
-            shared_prefix_tokens: 0,
-            shared_prefixes: 1,
-            repeats: None,
-        },
-        answers: Answers {
-            max_tokens: Length::Fixed(ANSWER_TOKENS),
-            ignore_eos: true,
-            temperature: Some(0.0),
-            ..Answers::default()
-        },
-        ..Scenario::default()
+        prompts: prompts(PROMPT_TOKENS, 0),
+        answers: answers(Length::Fixed(ANSWER_TOKENS)),
+        ..closed_loop(target, &self::streams(streams), streams, requests)
     }
 }
 
@@ -144,6 +132,7 @@ fn growth(points: &[Point]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scenario::Arrivals;
 
     fn point(streams: u32, tokens_per_s: f64) -> Point {
         Point { streams, tokens_per_s, inter_token_ms: 1e3 * f64::from(streams) / tokens_per_s, ttft_ms: 1.0 }

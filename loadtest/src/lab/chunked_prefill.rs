@@ -2,9 +2,10 @@
 
 use super::Findings;
 use super::bench::Bench;
+use super::loads::{answers, closed_loop, prompts};
 use super::table::{Bars, Table, brief};
 use crate::error::Error;
-use crate::scenario::{Answers, Arrivals, Length, Prompts, Scenario};
+use crate::scenario::{Length, Scenario};
 
 pub(super) const TEXT: &str = include_str!("chunked_prefill.md");
 
@@ -26,27 +27,14 @@ struct Point {
 }
 
 fn scenario(target: &str, budget: u32) -> Scenario {
+    let question = format!("{USERS} users, steps of at most {budget} tokens");
     Scenario {
-        question: format!("{USERS} users, steps of at most {budget} tokens"),
-        target: target.to_owned(),
         // Equal prompts for all budgets; each has a worker of its own, which has seen none of them.
         seed: 1,
-        arrivals: Arrivals::ClosedLoop { users: USERS, think_time_s: 0.0 },
-        requests: Some(REQUESTS),
-        prompts: Prompts::Synthetic {
-            tokens: Length::Fixed(PROMPT_TOKENS),
-            shared_prefix_tokens: 0,
-            shared_prefixes: 1,
-            repeats: None,
-        },
-        answers: Answers {
-            // Lengths that differ, so that users fall out of step with each other.
-            max_tokens: Length::Uniform { min: ANSWER_TOKENS / 2, max: ANSWER_TOKENS * 3 / 2 },
-            ignore_eos: true,
-            temperature: Some(0.0),
-            ..Answers::default()
-        },
-        ..Scenario::default()
+        prompts: prompts(PROMPT_TOKENS, 0),
+        // Lengths that differ, so that users fall out of step with each other.
+        answers: answers(Length::Uniform { min: ANSWER_TOKENS / 2, max: ANSWER_TOKENS * 3 / 2 }),
+        ..closed_loop(target, &question, USERS, REQUESTS)
     }
 }
 

@@ -2,9 +2,10 @@
 
 use super::Findings;
 use super::bench::Bench;
+use super::loads::{answers, closed_loop, prompts};
 use super::table::{Bars, Table, brief};
 use crate::error::Error;
-use crate::scenario::{Answers, Arrivals, Length, Prompts, Scenario};
+use crate::scenario::{Length, Scenario};
 
 pub(super) const TEXT: &str = include_str!("kv_cache.md");
 
@@ -20,30 +21,6 @@ const LONG_ANSWER_TOKENS: u32 = 96;
 /// What half of those requests need at their end.
 const SMALL_CACHE_TOKENS: u32 = 704;
 
-fn scenario(target: &str, question: &str, users: u32, requests: u64) -> Scenario {
-    Scenario {
-        question: question.to_owned(),
-        target: target.to_owned(),
-        arrivals: Arrivals::ClosedLoop { users, think_time_s: 0.0 },
-        requests: Some(requests),
-        ..Scenario::default()
-    }
-}
-
-const fn prompts(tokens: u32, shared_prefix_tokens: u32) -> Prompts {
-    Prompts::Synthetic {
-        tokens: Length::Fixed(tokens),
-        shared_prefix_tokens,
-        shared_prefixes: 1,
-        repeats: None,
-    }
-}
-
-fn answers(tokens: u32) -> Answers {
-    let max_tokens = Length::Fixed(tokens);
-    Answers { max_tokens, ignore_eos: true, temperature: Some(0.0), ..Answers::default() }
-}
-
 /// One prompt at a time. The warm-up request of the warm run brings the prefix in; the cold run has none to share.
 fn prefix(target: &str, warm: bool) -> Scenario {
     let (question, shared) = if warm {
@@ -55,8 +32,8 @@ fn prefix(target: &str, warm: bool) -> Scenario {
         seed: 1 + u64::from(warm),
         warmup: u64::from(warm),
         prompts: prompts(PREFIX_TOKENS + OWN_TOKENS, shared),
-        answers: answers(4),
-        ..scenario(target, question, 1, PROMPTS)
+        answers: answers(Length::Fixed(4)),
+        ..closed_loop(target, question, 1, PROMPTS)
     }
 }
 
@@ -64,8 +41,8 @@ fn crowd(target: &str, question: &str) -> Scenario {
     Scenario {
         seed: 3,
         prompts: prompts(SHORT_PROMPT_TOKENS, 0),
-        answers: answers(LONG_ANSWER_TOKENS),
-        ..scenario(target, question, USERS, u64::from(USERS))
+        answers: answers(Length::Fixed(LONG_ANSWER_TOKENS)),
+        ..closed_loop(target, question, USERS, u64::from(USERS))
     }
 }
 

@@ -20,6 +20,7 @@ mod checkout;
 mod child;
 mod chunked_prefill;
 mod kv_cache;
+mod loads;
 mod page;
 mod predict;
 mod response_cache;
