@@ -17,7 +17,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tiny-model", &[]),
     ("xtask", &[]),
     ("engine", &["kernels", "profile", "protocol", "scheduler"]),
-    ("gateway", &["http-server", "protocol", "response-cache", "routing", "telemetry"]),
+    ("evidence", &[]),
+    ("rollout", &["evidence", "routing"]),
+    ("gateway", &["evidence", "http-server", "protocol", "response-cache", "routing", "telemetry"]),
     ("http-server", &["protocol"]),
     ("kernels", &[]),
     ("bench", &["engine", "kernels", "loadtest"]),
@@ -49,7 +51,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 const FOR_TESTS: &[&str] = &["tiny-model"];
 
 /// Crates that are functions of values: no runtime, socket, server or store may be below them, however far down.
-const PURE: &[&str] = &["profile", "protocol", "routing", "scheduler"];
+const PURE: &[&str] = &["evidence", "profile", "protocol", "rollout", "routing", "scheduler"];
 const IMPURE: &[&str] = &[
     "async-std",
     "axum",
