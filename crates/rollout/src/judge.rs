@@ -50,6 +50,13 @@ pub struct MetricAssessment {
     pub verdict: Verdict,
 }
 
+impl MetricAssessment {
+    /// One clause, such as for a reason.
+    pub fn in_words(&self) -> String {
+        format!("{:?}: {:.3} to {:.3}, margin {}", self.metric, self.low, self.high, self.margin)
+    }
+}
+
 /// The judgement of a step so far.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Assessment {
