@@ -61,7 +61,8 @@ impl Rate {
 
 /// How much of a prompt had to be computed: times to the first token are compared within one of these alone, since a
 /// prompt of 4,000 tokens takes longer than one of 40 on any version.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Stratum(u8);
 
 impl Stratum {

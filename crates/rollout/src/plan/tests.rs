@@ -32,6 +32,7 @@ fn assessment(verdict: Verdict) -> Assessment {
         low: 0.12,
         high: 0.48,
         margin: 0.25,
+        tolerance: 0.1,
         samples: 200,
         verdict,
     };
