@@ -3,6 +3,7 @@
 //! Worker metrics keep vLLM's names, so that dashboards and the Gateway API inference extension read our workers as
 //! they read vLLM's. Ours are `tenk_<thing>_<unit>[_total]`, seconds and bytes, never milliseconds or megabytes.
 
+pub mod controller;
 pub mod gateway;
 pub mod process;
 pub mod worker;
@@ -64,7 +65,7 @@ impl MetricSpec {
 
 /// The whole catalogue.
 pub fn all() -> impl Iterator<Item = &'static MetricSpec> {
-    worker::ALL.iter().chain(gateway::ALL).chain(process::ALL).copied()
+    worker::ALL.iter().chain(gateway::ALL).chain(controller::ALL).chain(process::ALL).copied()
 }
 
 /// The metric that a sample called `name` belongs to, histogram suffixes included.

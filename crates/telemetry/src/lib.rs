@@ -8,6 +8,7 @@
 //! It must not know requests, workers, models or HTTP: callers hand it numbers and bounded label values.
 
 pub mod catalogue;
+mod controller;
 mod error;
 mod gateway;
 mod logging;
@@ -17,6 +18,7 @@ mod worker;
 
 pub use prometheus::{Gauge, Histogram, IntCounter, IntGauge, Registry};
 
+pub use controller::{ControllerMetrics, ControllerSeries};
 pub use error::TelemetryError;
 pub use gateway::{
     CacheResult, Endpoint, GatewayMetrics, GatewaySeries, LabelLimits, VersionSeries, WorkerSeries,

@@ -19,6 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("engine", &["kernels", "profile", "protocol", "scheduler"]),
     ("evidence", &[]),
     ("rollout", &["evidence", "routing"]),
+    ("controller", &["evidence", "http-server", "protocol", "rollout", "routing", "telemetry"]),
     ("gateway", &["evidence", "http-server", "protocol", "response-cache", "routing", "telemetry"]),
     ("http-server", &["protocol"]),
     ("kernels", &[]),

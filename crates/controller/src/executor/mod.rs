@@ -1,0 +1,328 @@
+//! Observe, plan, execute: one task that owns all that is decided.
+
+mod owners;
+mod probing;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use evidence::Report;
+use protocol::ApiError;
+use rollout::{Assessment, Command, Decision, Observed, Phase, Rollout, Spec};
+use routing::RouteTable;
+use telemetry::ControllerMetrics;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::book::{Book, Entry};
+use crate::fleet::Gateways;
+use crate::probe::{Prober, Prompts};
+use crate::server::AliasWriter;
+use crate::store::Store;
+use crate::watched::Watched;
+use crate::webhook::Webhook;
+use crate::{Action, Config, ControllerError, Record, Status};
+
+/// From one note of what was seen to the next.
+const CHECKPOINT_MS: u64 = 5_000;
+
+/// What the task is told.
+pub(crate) enum Message {
+    Report(Box<Report>),
+    Start(Box<Spec>, Reply<Status>),
+    Command(String, Command, Reply<Status>),
+    History(String, usize, Reply<Vec<Record>>),
+    Warmed { id: String, result: Result<f64, String> },
+    Compared { step: String, result: Result<f64, String> },
+}
+
+/// Where an answer goes.
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, ApiError>>;
+
+/// What others may look at while the task works.
+#[derive(Debug)]
+pub(crate) struct Published {
+    /// None while another controller decides.
+    pub(crate) table: watch::Sender<Option<Arc<RouteTable>>>,
+    pub(crate) statuses: watch::Sender<Arc<BTreeMap<String, Status>>>,
+}
+
+/// Whom decisions are told.
+#[derive(Debug)]
+pub(crate) struct Listeners {
+    pub(crate) webhook: Option<Webhook>,
+    pub(crate) aliases: Option<AliasWriter>,
+    pub(crate) metrics: ControllerMetrics,
+}
+
+/// The task.
+#[derive(Debug)]
+pub(crate) struct Executor {
+    pub(crate) config: Config,
+    pub(crate) store: Store,
+    pub(crate) published: Arc<Published>,
+    pub(crate) listeners: Listeners,
+    pub(crate) prober: Option<Prober>,
+    /// To itself, from the tasks that it starts.
+    pub(crate) itself: mpsc::Sender<Message>,
+    pub(crate) deciding: bool,
+    pub(crate) book: Book,
+    pub(crate) gateways: Gateways,
+    pub(crate) live: BTreeMap<String, Live>,
+    pub(crate) noted_ms: u64,
+    /// Why it cannot decide, as it was told last.
+    pub(crate) trouble: String,
+}
+
+/// What is known of a model's rollout beside what is written down.
+#[derive(Debug, Default)]
+pub(crate) struct Live {
+    watched: Option<Watched>,
+    warm: Vec<f64>,
+    warm_failure: Option<String>,
+    prompts: Prompts,
+    probing: bool,
+    last_compared_ms: u64,
+    reason: String,
+}
+
+impl Live {
+    fn assessment(&self) -> Option<Assessment> {
+        self.watched.as_ref().map(|watched| watched.judge.assess())
+    }
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_millis() as u64)
+}
+
+impl Executor {
+    /// Works until `shutdown` resolves.
+    pub(crate) async fn run(mut self, mut messages: mpsc::Receiver<Message>, shutdown: impl Future<Output = ()>) {
+        let mut ticks = interval(Duration::from_millis(self.config.interval_ms));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        tokio::pin!(shutdown);
+        loop {
+            tokio::select! {
+                () = &mut shutdown => break,
+                Some(message) = messages.recv() => self.hear(message).await,
+                _ = ticks.tick() => {
+                    if let Err(error) = self.tick(unix_ms()).await {
+                        self.step_down(&error);
+                    }
+                }
+            }
+        }
+        self.note(unix_ms(), true).await;
+    }
+
+    /// Another controller may have taken over, or nothing can be written: gateways keep the table that they have.
+    fn step_down(&mut self, error: &ControllerError) {
+        if std::mem::take(&mut self.deciding) {
+            tracing::error!(%error, "the controller stops deciding");
+            self.published.table.send_replace(None);
+            self.store.release();
+        } else {
+            let trouble = error.to_string();
+            if self.trouble != trouble {
+                tracing::error!(trouble, "the controller cannot decide yet");
+                self.trouble = trouble;
+            }
+        }
+        self.listeners.metrics.deciding.set(0);
+    }
+
+    async fn tick(&mut self, now_ms: u64) -> Result<(), ControllerError> {
+        if self.deciding {
+            self.store.keep().await?;
+        } else if !self.take_over(now_ms).await? {
+            return Ok(());
+        }
+        self.gateways.tick(now_ms, self.config.gateway_timeout_ms);
+        self.pin(now_ms).await?;
+        let active: Vec<Rollout> = self.book.models.values().filter_map(Entry::active).cloned().collect();
+        for rollout in active {
+            self.advance(&rollout, now_ms).await?;
+        }
+        self.probe(now_ms);
+        self.publish(now_ms);
+        self.note(now_ms, false).await;
+        Ok(())
+    }
+
+    async fn take_over(&mut self, now_ms: u64) -> Result<bool, ControllerError> {
+        let Some(taken) = self.store.take().await? else { return Ok(false) };
+        self.book = Book::default();
+        taken.records.iter().for_each(|record| self.book.add(record));
+        self.book.epoch = taken.epoch;
+        self.live.clear();
+        let seen: Vec<(String, Watched)> =
+            taken.checkpoint.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+        for (model, watched) in seen {
+            self.live.entry(model).or_default().watched = Some(watched);
+        }
+        self.deciding = true;
+        self.trouble.clear();
+        self.listeners.metrics.deciding.set(1);
+        let reason = format!("controller {} decides from here on", taken.epoch);
+        self.write(Action::TookOver, "", Entry::default(), reason, None, now_ms).await?;
+        Ok(true)
+    }
+
+    /// Writes a decision down; only then does anyone act by it.
+    async fn write(
+        &mut self,
+        action: Action,
+        model: &str,
+        entry: Entry,
+        reason: String,
+        assessment: Option<Assessment>,
+        now_ms: u64,
+    ) -> Result<(), ControllerError> {
+        let record = Record {
+            seq: self.book.seq + 1,
+            epoch: self.book.epoch,
+            at_ms: now_ms,
+            action,
+            model: model.to_owned(),
+            reason,
+            stable: entry.stable,
+            rollout: entry.rollout,
+            assessment,
+        };
+        self.store.append(&record).await?;
+        self.book.add(&record);
+        self.published.table.send_replace(Some(Arc::new(self.book.table())));
+        tracing::info!(
+            model,
+            action = action.as_str(),
+            reason = &*record.reason,
+            seq = record.seq,
+            epoch = record.epoch,
+            "decided"
+        );
+        self.listeners.metrics.decisions(action.as_str()).inc();
+        if let Some(entry) = self.book.models.get(model) {
+            let canary = entry.active().map(|rollout| rollout.spec.to.clone());
+            if let Some(aliases) = &self.listeners.aliases {
+                aliases.write(model, &entry.stable, canary.as_deref());
+            }
+        }
+        if let Some(webhook) = &self.listeners.webhook {
+            webhook.tell(&record);
+        }
+        Ok(())
+    }
+
+    /// Models that nobody decided about keep the version that they have: workers of another one get no users before a
+    /// rollout says so.
+    async fn pin(&mut self, now_ms: u64) -> Result<(), ControllerError> {
+        if !self.gateways.complete() {
+            return Ok(());
+        }
+        for (model, versions) in self.gateways.models() {
+            let entry = self.book.models.get(&model).cloned().unwrap_or_default();
+            let has_workers = versions.get(&entry.stable).is_some_and(|load| load.workers > 0);
+            if entry.active().is_some() || has_workers {
+                continue;
+            }
+            let up = versions.iter().filter(|(_, load)| load.workers_up > 0);
+            let Some((version, _)) = up.max_by_key(|(_, load)| load.workers_up) else { continue };
+            let reason = match entry.stable.as_str() {
+                "" => format!("{version} is the version that was found"),
+                gone => format!("no worker of {gone} is left, and {version} has some"),
+            };
+            let entry = Entry { stable: version.clone(), ..entry };
+            self.write(Action::Pinned, &model, entry, reason, None, now_ms).await?;
+        }
+        Ok(())
+    }
+
+    /// Asks the plan what is next, and does it.
+    async fn advance(&mut self, rollout: &Rollout, now_ms: u64) -> Result<(), ControllerError> {
+        let model = &rollout.spec.model;
+        let table = (self.book.epoch, self.book.seq);
+        let fleet = self.gateways.fleet(rollout, table, now_ms);
+        let live = self.live.entry(model.clone()).or_default();
+        match rollout.evidence_step() {
+            Some(step) if live.watched.as_ref().is_none_or(|watched| watched.step != step) => {
+                live.watched = Some(Watched::new(rollout, step));
+            }
+            Some(_) => {}
+            None => live.watched = None,
+        }
+        let assessment = live.assessment();
+        let observed = Observed {
+            assessment: assessment.as_ref(),
+            fleet,
+            warm: &live.warm,
+            warm_failure: live.warm_failure.as_deref(),
+        };
+        let decision = rollout.plan(&observed, now_ms);
+        live.reason = decision.reason().to_owned();
+        let Decision::Go { phase, reason } = decision else { return Ok(()) };
+        self.go(rollout.at(phase, now_ms), Action::of(phase), reason, assessment, now_ms).await
+    }
+
+    /// Writes down that a rollout goes on like this.
+    async fn go(
+        &mut self,
+        rollout: Rollout,
+        action: Action,
+        reason: String,
+        assessment: Option<Assessment>,
+        now_ms: u64,
+    ) -> Result<(), ControllerError> {
+        let model = rollout.spec.model.clone();
+        let stable = if matches!(rollout.phase, Phase::Done { .. }) {
+            rollout.winner().to_owned()
+        } else {
+            rollout.stable.clone()
+        };
+        let live = self.live.entry(model.clone()).or_default();
+        live.reason.clone_from(&reason);
+        if rollout.phase == Phase::Warming && action == Action::Started {
+            *live = Live { reason: reason.clone(), ..Live::default() };
+        }
+        let entry = Entry { stable, rollout: Some(rollout) };
+        self.write(action, &model, entry, reason, assessment, now_ms).await
+    }
+
+    /// Shows owners how things stand.
+    fn publish(&self, now_ms: u64) {
+        let statuses = self.book.models.iter().map(|(model, entry)| {
+            let live = self.live.get(model);
+            let status = Status {
+                model: model.clone(),
+                stable: entry.stable.clone(),
+                percent: entry.rollout.as_ref().map_or(0.0, |rollout| f64::from(rollout.weight()) / 100.0),
+                rollout: entry.rollout.clone(),
+                reason: live.map(|live| live.reason.clone()).unwrap_or_default(),
+                assessment: live.and_then(Live::assessment),
+                fleet: None,
+                warm_prompts: live.map_or(0, |live| live.warm.len()),
+                at_ms: now_ms,
+            };
+            self.listeners.metrics.percent(model).set(status.percent);
+            (model.clone(), status)
+        });
+        self.published.statuses.send_replace(Arc::new(statuses.collect()));
+    }
+
+    /// Notes what was seen of the evidence, so that whoever comes next need not begin anew.
+    async fn note(&mut self, now_ms: u64, at_once: bool) {
+        if !self.deciding || (!at_once && now_ms.saturating_sub(self.noted_ms) < CHECKPOINT_MS) {
+            return;
+        }
+        self.noted_ms = now_ms;
+        let seen: Vec<(&String, &Watched)> =
+            self.live.iter().filter_map(|(model, live)| Some((model, live.watched.as_ref()?))).collect();
+        let Ok(text) = serde_json::to_string(&seen) else { return };
+        if let Err(error) = self.store.checkpoint(text).await {
+            tracing::warn!(%error, "what was seen of the evidence is not noted");
+        }
+    }
+}
