@@ -1,6 +1,6 @@
 //! A real MLflow server, and what is registered on it. `cargo xtask test --mlflow` brings the server.
 
-#![expect(clippy::expect_used, reason = "all of it is test")]
+#![expect(clippy::expect_used, clippy::print_stderr, reason = "all of it is test")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use model_store::{Event, Silent};
+use model_store::{Event, Phase, Silent};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use registry::{Cache, Config, Error, NewVersion, Registry, Selector, Source};
@@ -216,7 +216,7 @@ fn files_come_back(registry: &Registry, elsewhere: &Registry, cache: &Path, serv
     fs::write(target.with_added_extension("part"), &bytes[..1_000_000]).expect("written");
     let least = std::cell::Cell::new(u64::MAX);
     let progress = |event: Event<'_>| match event {
-        Event::Started { phase, .. } if phase == model_store::Phase::Downloading => least.set(u64::MAX),
+        Event::Started { phase: Phase::Downloading, .. } => least.set(u64::MAX),
         Event::Advanced { bytes_done } => least.set(least.get().min(bytes_done)),
         _ => {}
     };
