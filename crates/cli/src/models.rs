@@ -25,7 +25,7 @@ pub(crate) fn cache_root(config: &Config) -> Result<PathBuf> {
 pub(crate) fn find(config: &Config, name: &str) -> Result<ResolvedModel> {
     let root = cache_root(config)?;
     if Reference::is_meant(name) {
-        return registered::fetch(config, name, &Silent);
+        return registered::find(config, name);
     }
     let found = ModelRef::parse(name).and_then(|reference| model_store::resolve(&root, &reference));
     found.map_err(|error| with_nearest(error, &root))

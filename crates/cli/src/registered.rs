@@ -1,8 +1,8 @@
 //! Models that are named by a version in the registry, `registry:NAME@SELECTOR`.
 
 use anyhow::Result;
-use model_store::{ModelRef, Progress, ResolvedModel};
-use registry::{Cache, Reference, Registry, Version};
+use model_store::{ModelRef, Progress, ResolvedModel, Silent};
+use registry::{Cache, Reference, Registry, Source, Version};
 
 use crate::config::Config;
 use crate::models::cache_root;
@@ -30,6 +30,16 @@ pub(crate) fn fetch(config: &Config, reference: &str, progress: &dyn Progress) -
     let path = registry.fetch(&version, progress)?;
     let model = model_store::resolve(&cache_root(config)?, &ModelRef::Path(path))?;
     Ok(model.registered(version.name, version.version.to_string()))
+}
+
+/// The same for a version whose file is on this machine. Blocking, as its checksum may have to be taken.
+pub(crate) fn find(config: &Config, reference: &str) -> Result<ResolvedModel> {
+    let registry = open(config)?;
+    let version = version(&registry, reference)?;
+    if matches!(version.source, Source::Remote(_)) && registry.local_path(&version).is_none() {
+        return Err(model_store::Error::NotInstalled { reference: reference.to_owned() }.into());
+    }
+    fetch(config, reference, &Silent)
 }
 
 /// A reference's name and version, for an engine that loads nothing. Blocking.

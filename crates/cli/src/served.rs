@@ -58,11 +58,7 @@ impl Asked {
         for name in &self.also {
             found.push(models::pull(config, name, voice)?);
         }
-        let versions: Vec<Label> = found
-            .iter()
-            .map(|model| Ok(Label { name: model.name.clone(), version: model.version()? }))
-            .collect::<Result<_>>()?;
-        different(&versions)?;
+        different(&found, |model| &model.name, |model| Ok(model.version()?))?;
         let first = found[0].name.clone();
         for model in &mut found {
             if let Some(served_name) = config.model.served_name.as_ref().filter(|_| model.name == first) {
@@ -80,7 +76,7 @@ impl Asked {
         let models = if configured { vec![config.model.name.clone()] } else { models };
         let label = |reference: &String| registered::label(config, reference);
         let labels: Vec<Label> = models.iter().chain(&also).map(label).collect::<Result<_>>()?;
-        different(&labels)?;
+        different(&labels, |label| &label.name, |label| Ok(label.version.clone()))?;
         let mut sources: Vec<Source> = Vec::new();
         if models.is_empty() {
             ensure!(
@@ -120,11 +116,16 @@ impl Source {
     }
 }
 
-/// Refuses to serve one version twice under two sources.
-fn different(versions: &[Label]) -> Result<()> {
-    for (at, Label { name, version }) in versions.iter().enumerate() {
-        if versions[..at].iter().any(|other| other.name == *name && other.version == *version) {
-            bail!("version {version} of `{name}` is served already; --also is for another version");
+/// Refuses to serve one version twice. A version is asked for only where names are the same, as it may take a file's
+/// checksum.
+fn different<T>(all: &[T], name: impl Fn(&T) -> &str, version: impl Fn(&T) -> Result<String>) -> Result<()> {
+    for (at, one) in all.iter().enumerate() {
+        for other in all[..at].iter().filter(|other| name(other) == name(one)) {
+            let (name, version, other) = (name(one), version(one)?, version(other)?);
+            ensure!(
+                version != other,
+                "version {version} of `{name}` is served already; --also is for another version"
+            );
         }
     }
     Ok(())

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
 use tokio::sync::oneshot;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use worker::{Worker, WorkerError, WorkerModel};
 
 /// Workers that serve, each at an address of its own.
@@ -33,15 +33,15 @@ impl Workers {
     pub(crate) async fn serve(mut self, shutdown: impl Future<Output = ()>) -> Result<()> {
         let first = tokio::select! {
             () = shutdown => None,
-            ended = self.serving.join_next() => ended,
+            first = self.serving.join_next() => first,
         };
         self.stop();
-        let first = first.map_or(Ok(()), |ended| Ok(ended.context("a worker broke off")??));
-        while let Some(ended) = self.serving.join_next().await {
-            let ended = ended.context("a worker broke off")?;
-            first.as_ref().map_or(Ok(()), |()| ended)?;
+        let mut outcome = first.map_or(Ok(()), ended);
+        while let Some(next) = self.serving.join_next().await {
+            let next = ended(next);
+            outcome = outcome.and(next);
         }
-        first
+        outcome
     }
 
     /// Ends all of them; one that has crashed has ended.
@@ -61,4 +61,9 @@ impl Workers {
             let _ = stop.send(());
         }
     }
+}
+
+/// How a worker's task ended.
+fn ended(joined: Result<Result<(), WorkerError>, JoinError>) -> Result<()> {
+    Ok(joined.context("a worker broke off")??)
 }

@@ -11,9 +11,10 @@ use crate::args::UpArgs;
 use crate::commands;
 use crate::config::{Config, Role};
 use crate::open_files;
-use crate::served::Asked;
+use crate::served::{Asked, Source};
 use crate::shutdown::Shutdown;
 use crate::simulated;
+use crate::voice::Voice;
 use crate::workers::Workers;
 
 /// How long the workers may take to answer their first probe.
@@ -57,23 +58,9 @@ pub(super) async fn run(args: UpArgs) -> Result<ExitCode> {
     let Some((first, also)) = found.await? else { return Ok(ExitCode::SUCCESS) };
     let first = first.into_iter().map(|source| (source, args.workers));
     let also = also.into_iter().map(|source| (source, args.also.also_workers));
-    let mut served: Vec<String> = Vec::new();
     let mut workers = Workers::default();
-    for (source, count) in first.chain(also) {
-        let loading = config.clone();
-        let load = move || source.load(loading, Role::Up, voice);
-        let Some(model) = commands::unless_ended(&shutdown, load).await? else {
-            return Ok(ExitCode::SUCCESS);
-        };
-        let name = model.model.name();
-        if !served.iter().any(|other| other == name) {
-            served.push(name.to_owned());
-        }
-        for _ in 0..count {
-            let address = workers.start(config.embedded_worker(), model.clone()).await?;
-            config.gateway.workers.push(format!("http://{address}"));
-        }
-    }
+    let served = start(first.chain(also), &mut config, &mut workers, &shutdown, voice);
+    let Some(served) = served.await? else { return Ok(ExitCode::SUCCESS) };
 
     let gateway = Gateway::bind(super::gateway::parts(&config)).await?;
     let address = gateway.address();
@@ -91,6 +78,32 @@ pub(super) async fn run(args: UpArgs) -> Result<ExitCode> {
     gateway.serve(shutdown.wait()).await?;
     workers.end().await?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Loads each source and starts so many workers of it, whose addresses the gateway is told. Gives the models' names, or
+/// nothing if the process was asked to end meanwhile.
+async fn start(
+    sources: impl Iterator<Item = (Source, u16)>,
+    config: &mut Config,
+    workers: &mut Workers,
+    shutdown: &Shutdown,
+    voice: Voice,
+) -> Result<Option<Vec<String>>> {
+    let mut served: Vec<String> = Vec::new();
+    for (source, count) in sources {
+        let loading = config.clone();
+        let load = move || source.load(loading, Role::Up, voice);
+        let Some(model) = commands::unless_ended(shutdown, load).await? else { return Ok(None) };
+        let name = model.model.name();
+        if !served.iter().any(|other| other == name) {
+            served.push(name.to_owned());
+        }
+        for _ in 0..count {
+            let address = workers.start(config.embedded_worker(), model.clone()).await?;
+            config.gateway.workers.push(format!("http://{address}"));
+        }
+    }
+    Ok(Some(served))
 }
 
 /// What to open, what to try, and what comes back.
