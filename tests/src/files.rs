@@ -57,6 +57,11 @@ impl TinyModel {
         Self::of(&Shape::default())
     }
 
+    /// Another one of the same shape.
+    pub fn other(seed: u64) -> Result<Self> {
+        Self::of(&Shape { seed, ..Shape::default() })
+    }
+
     /// One that takes milliseconds a token, so that there is time to break things while it answers.
     pub fn slow() -> Result<Self> {
         Self::of(&Shape { num_layers: 16, hidden_size: 384, ..Shape::default() })

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod bench;
+mod model;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::bench::{BenchArgs, BenchCommand};
+pub(crate) use self::model::{RegisterArgs, UpAlsoArgs, VersionCommand, WorkerAlsoArgs};
 use crate::config::Role;
 use crate::simulated::EngineKind;
 
@@ -44,7 +46,7 @@ pub(crate) enum Command {
     Gateway(GatewayArgs),
     /// Start a worker alone
     Worker(WorkerArgs),
-    /// Pull, list, inspect and quantize models
+    /// Pull, list, inspect and quantize models, and keep their versions
     #[command(subcommand, after_help = "Example:\n  tenk model list")]
     Model(ModelCommand),
     /// List, show and fit the profiles of simulated devices
@@ -217,6 +219,7 @@ Examples:
   tenk up --model smollm2-135m-instruct --model ./other.gguf
   tenk up --engine simulated --workers 50
   tenk up --engine simulated --profile l40s-llama-8b --profile ./mine.toml
+  tenk up --model registry:mine --also registry:mine@canary --also-workers 1
 
 Requests call a model by its name in `tenk model list`, by OWNER/REPO if it is
 from Hugging Face, and by its file's name without .gguf if it is a path: here
@@ -232,9 +235,12 @@ pub(crate) struct UpArgs {
     /// Workers for each model or profile
     #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) workers: u16,
-    /// A model's name, hf:OWNER/REPO, or a path to a .gguf file or model folder; may be given several times
+    /// A model's name, hf:OWNER/REPO, registry:NAME@VERSION, or a path to a .gguf file or model folder; may be given
+    /// several times
     #[arg(long, value_name = "MODEL")]
     pub(crate) model: Vec<String>,
+    #[command(flatten)]
+    pub(crate) also: UpAlsoArgs,
     /// Whose time a simulated engine takes: a name of `tenk profile list`, or a .toml file [default: h100-llama-8b];
     /// may be given several times
     #[arg(long, value_name = "PROFILE")]
@@ -277,6 +283,7 @@ Examples:
   tenk gateway --worker http://127.0.0.1:8081      puts a gateway in front
   tenk worker --engine simulated --profile l40s-llama-8b
   tenk worker --step-log steps.jsonl
+  tenk worker --model registry:mine@1 --also registry:mine@2
 
 A simulated worker has faults on request: POST to /admin/faults one of
 {\"kind\":\"crash\"}, {\"kind\":\"hang\",\"for_s\":5}, {\"kind\":\"slow\",\"factor\":3},
@@ -294,9 +301,11 @@ pub(crate) struct WorkerArgs {
     /// Where to listen [default: 127.0.0.1:8081]; port 0 takes a free one
     #[arg(long, value_name = "ADDR")]
     pub(crate) listen: Option<SocketAddr>,
-    /// A model's name, hf:OWNER/REPO, or a path
+    /// A model's name, hf:OWNER/REPO, registry:NAME@VERSION, or a path
     #[arg(long, value_name = "MODEL")]
     pub(crate) model: Option<String>,
+    #[command(flatten)]
+    pub(crate) also: WorkerAlsoArgs,
     /// What requests call the model; its own name unless given
     #[arg(long, value_name = "NAME")]
     pub(crate) served_model_name: Option<String>,
@@ -408,6 +417,8 @@ the type's blocks takes q8_0 or f16, and is named.")]
         #[arg(long)]
         force: bool,
     },
+    #[command(flatten)]
+    Versions(VersionCommand),
 }
 
 #[derive(Debug, Subcommand)]

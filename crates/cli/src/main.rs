@@ -7,10 +7,13 @@ mod commands;
 mod config;
 mod models;
 mod open_files;
+mod registered;
+mod served;
 mod shutdown;
 mod simulated;
 mod tokenizer;
 mod voice;
+mod workers;
 
 use std::process::ExitCode;
 

@@ -7,8 +7,10 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Result, anyhow};
 use engine::{EngineError, LoadOptions, LoadedModel};
 use model_store::{Error, ModelRef, Progress, PullOptions, ResolvedModel, Silent, TerminalProgress};
+use registry::Reference;
 
 use crate::config::{Config, nearest};
+use crate::registered;
 use crate::voice::Voice;
 
 /// Where models lie.
@@ -22,6 +24,9 @@ pub(crate) fn cache_root(config: &Config) -> Result<PathBuf> {
 /// Finds a model that is there.
 pub(crate) fn find(config: &Config, name: &str) -> Result<ResolvedModel> {
     let root = cache_root(config)?;
+    if Reference::is_meant(name) {
+        return registered::find(config, name);
+    }
     let found = ModelRef::parse(name).and_then(|reference| model_store::resolve(&root, &reference));
     found.map_err(|error| with_nearest(error, &root))
 }
@@ -39,6 +44,9 @@ pub(crate) fn pull(config: &Config, name: &str, voice: Voice) -> Result<Resolved
         Voice::Plain => &terminal,
         Voice::Log => &Silent,
     };
+    if Reference::is_meant(name) {
+        return registered::fetch(config, name, progress);
+    }
     let pulled =
         ModelRef::parse(name).and_then(|reference| model_store::pull(&reference, &options, progress));
     pulled.map_err(|error| with_nearest(error, &root))

@@ -7,8 +7,10 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use engine::profile::{self, Profile};
 use engine::{LoadOptions, LoadedModel};
+use registry::Reference;
 
 use crate::config::Config;
+use crate::registered::Label;
 
 /// What computes answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -28,9 +30,10 @@ pub(crate) fn profiles(engine: EngineKind, names: &[String], models: &[String]) 
         }
         return Ok(Vec::new());
     }
-    if !models.is_empty() {
+    if !models.iter().all(|name| Reference::is_meant(name)) {
         bail!(
-            "a simulated engine runs no model; leave --model out, and name a device and a model with --profile"
+            "a simulated engine runs no model; leave --model out, and name a device and a model with --profile (of \
+             registry:NAME@VERSION it takes the name and the version)"
         );
     }
     if names.is_empty() {
@@ -69,9 +72,11 @@ pub(crate) fn set_limits(config: &mut Config, profile: &Profile) {
     }
 }
 
-/// A model under the profile's name, or the one that requests are to use.
-pub(crate) fn load(config: &Config, profile: Profile) -> Result<Arc<LoadedModel>> {
-    let name = config.model.served_name.clone().unwrap_or_else(|| profile.name.clone());
-    let options = LoadOptions { name, version: profile.digest(), config: config.engine.clone() };
+/// A model under the profile's name and digest, the version's that it stands for, or the name that requests are to use.
+pub(crate) fn load(config: &Config, profile: Profile, label: Option<Label>) -> Result<Arc<LoadedModel>> {
+    let own = || Label { name: profile.name.clone(), version: profile.digest() };
+    let Label { name, version } = label.unwrap_or_else(own);
+    let name = config.model.served_name.clone().unwrap_or(name);
+    let options = LoadOptions { name, version, config: config.engine.clone() };
     Ok(Arc::new(LoadedModel::simulated(profile, options)?))
 }

@@ -103,6 +103,14 @@ pub enum Error {
         /// As computed, in hex.
         actual: String,
     },
+    /// A checksum or a file's name that cannot be one.
+    #[error("`{what}` is not {expected}")]
+    BadPin {
+        /// What was given.
+        what: String,
+        /// What it should be.
+        expected: &'static str,
+    },
     /// A repository without a file that can be served.
     #[error("hf:{repository} has nothing to serve: {reason}")]
     NothingToServe {

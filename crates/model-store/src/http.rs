@@ -27,6 +27,11 @@ pub(crate) fn agent(config: &Config, connect_timeout_ms: u64) -> Agent {
         .into()
 }
 
+/// The same for a server that is spoken to rather than downloaded from.
+pub fn client(config: &Config) -> Agent {
+    agent(config, config.connect_timeout_ms)
+}
+
 /// Whether a connection broke that had come about, so that it is worth trying again at once. All else means that there
 /// is none to be had, be it for the name, the route, the proxy or the certificate, each of which the system words in
 /// its own way.

@@ -41,14 +41,26 @@ pub struct ResolvedModel {
     pub size_bytes: u64,
     /// The SHA-256 of its one file, where it has just been checked.
     pub(crate) sha256: Option<String>,
+    /// What a registry calls this version of it.
+    pub(crate) version: Option<String>,
 }
 
 impl ResolvedModel {
-    /// The first 12 hex digits of its checksum, which is not taken again where it is known.
+    /// The same files under the name and version that a registry has them under.
+    #[must_use]
+    pub fn registered(self, name: String, version: String) -> Self {
+        Self { name, version: Some(version), ..self }
+    }
+
+    /// The registry's version, or else the first 12 hex digits of its checksum, which is not taken again where it is
+    /// known.
     ///
     /// # Errors
     /// As [`crate::checksum`].
     pub fn version(&self) -> Result<String, Error> {
+        if let Some(version) = &self.version {
+            return Ok(version.clone());
+        }
         let mut sum = self.sha256.clone().map_or_else(|| checksum(&self.path), Ok)?;
         sum.truncate(VERSION_HEX_DIGITS);
         Ok(sum)
@@ -158,7 +170,7 @@ pub(crate) fn find_files(
         ModelFormat::Safetensors => dir.to_owned(),
     };
     let size_bytes = files.iter().map(|(_, size)| size).sum();
-    Some(ResolvedModel { name, path, format, size_bytes, sha256: None })
+    Some(ResolvedModel { name, path, format, size_bytes, sha256: None, version: None })
 }
 
 /// Every installed model, and what else the catalogue has: the catalogue first, in its order, then the others by name.
@@ -228,6 +240,7 @@ fn inspect(path: &Path) -> Result<ResolvedModel, Error> {
             format: ModelFormat::Gguf,
             size_bytes: metadata.len(),
             sha256: None,
+            version: None,
         });
     }
     let mut ggufs = Vec::new();
@@ -255,6 +268,7 @@ fn inspect(path: &Path) -> Result<ResolvedModel, Error> {
             format: ModelFormat::Safetensors,
             size_bytes,
             sha256: None,
+            version: None,
         }),
         ([], false) => Err(refuse("it has neither a .gguf file nor both config.json and *.safetensors")),
         _ => Err(refuse("it has several models; name the file")),

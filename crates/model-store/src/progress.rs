@@ -12,6 +12,8 @@ use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 pub enum Phase {
     /// Bytes come over the network.
     Downloading,
+    /// Bytes go over the network.
+    Uploading,
     /// Bytes come out of a package.
     Unpacking,
     /// Bytes on disk are hashed.
@@ -22,6 +24,7 @@ impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Downloading => "downloading",
+            Self::Uploading => "uploading",
             Self::Unpacking => "unpacking",
             Self::Checking => "checking",
         })

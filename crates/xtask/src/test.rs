@@ -20,6 +20,9 @@ pub(crate) struct Args {
     /// Install missing packages without asking; so does CI=true.
     #[arg(long, short)]
     yes: bool,
+    /// Test the registry against a real MLflow, too, which is installed in ~/.cache/tenk (850 MB); so does CI=true.
+    #[arg(long, conflicts_with = "fast")]
+    mlflow: bool,
     /// Leave out what needs servers or the Python client; installs nothing, but fetches the model.
     #[arg(long)]
     fast: bool,
@@ -37,6 +40,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         let unattended = args.yes || packages::is_unattended();
         packages::install_missing(packages::OF_TESTS, unattended)?;
         environment.push(("TENK_TEST_PYTHON", python::environment(&target, python::OF_TESTS)?));
+        if args.mlflow || packages::is_unattended() {
+            environment.push(("TENK_TEST_MLFLOW", python::environment(&cache()?, python::OF_REGISTRY)?));
+        }
         // Tells a test that a missing server is a failure and not a reason to pass it over.
         environment.push(("TENK_TEST_SERVERS", "1".into()));
     }
@@ -48,6 +54,13 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 
     run_cargo(&root, &cargo_args, &environment)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where what is too large to be made anew with each `target` is kept, beside the models.
+fn cache() -> Result<PathBuf> {
+    let folder = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let caches = folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")));
+    Ok(caches.context("neither XDG_CACHE_HOME nor HOME is set")?.join("tenk"))
 }
 
 fn run_cargo(root: &Path, cargo_args: &[String], environment: &[(&str, PathBuf)]) -> Result<()> {

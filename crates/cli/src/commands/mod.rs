@@ -8,6 +8,7 @@ mod key;
 mod model;
 mod profile;
 mod up;
+mod versions;
 mod worker;
 
 use std::io::{ErrorKind, Write};

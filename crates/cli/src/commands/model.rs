@@ -8,7 +8,7 @@ use anyhow::Result;
 use engine::quantize::{QuantizeOptions, dtype_name, parse_dtype, quantize};
 use engine::{Inspection, inspect};
 
-use super::print;
+use super::{print, versions};
 use crate::args::ModelCommand;
 use crate::config::Config;
 use crate::models::{cache_root, find, megabytes, pull};
@@ -35,6 +35,7 @@ pub(super) fn run(command: ModelCommand) -> Result<ExitCode> {
         ModelCommand::Quantize { input, output, to, force } => {
             print(&requantize(&input, &output, &to, force)?)?;
         }
+        ModelCommand::Versions(command) => versions::run(command)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -4,22 +4,18 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
-use engine::profile::Profile;
+use anyhow::{Result, bail};
 use gateway::{Gateway, GatewayError};
-use model_store::ResolvedModel;
-use tokio::sync::oneshot;
-use tokio::task::JoinSet;
-use worker::{Worker, WorkerError, WorkerModel};
 
 use crate::args::UpArgs;
 use crate::commands;
 use crate::config::{Config, Role};
-use crate::models;
 use crate::open_files;
+use crate::served::{Asked, Source};
 use crate::shutdown::Shutdown;
 use crate::simulated;
 use crate::voice::Voice;
+use crate::workers::Workers;
 
 /// How long the workers may take to answer their first probe.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -28,7 +24,8 @@ const METRICS_SHOWN_MAX: usize = 8;
 
 pub(super) async fn run(args: UpArgs) -> Result<ExitCode> {
     let started = Instant::now();
-    let profiles = simulated::profiles(args.engine.engine, &args.profile, &args.model)?;
+    let models: Vec<String> = args.model.iter().chain(&args.also.also).cloned().collect();
+    let profiles = simulated::profiles(args.engine.engine, &args.profile, &models)?;
     let (mut config, voice) = commands::set_up(&args.role, Role::Up, |config| {
         config.gateway.listen = args.listen.unwrap_or(config.gateway.listen);
         config.engine.device = args.compute.device.map_or(config.engine.device, Into::into);
@@ -56,24 +53,14 @@ pub(super) async fn run(args: UpArgs) -> Result<ExitCode> {
     commands::try_listen(address).map_err(|source| GatewayError::Listen { address, source })?;
 
     let finding = config.clone();
-    let found = commands::unless_ended(&shutdown, move || match profiles.is_empty() {
-        true => find(&finding, args.model, voice),
-        false => Ok(profiles.into_iter().map(|profile| Source::Profile(Box::new(profile))).collect()),
-    });
-    let Some(found) = found.await? else { return Ok(ExitCode::SUCCESS) };
-    let mut served = Vec::new();
+    let asked = Asked { models: args.model, also: args.also.also, profiles };
+    let found = commands::unless_ended(&shutdown, move || asked.find(&finding, voice));
+    let Some((first, also)) = found.await? else { return Ok(ExitCode::SUCCESS) };
+    let first = first.into_iter().map(|source| (source, args.workers));
+    let also = also.into_iter().map(|source| (source, args.also.also_workers));
     let mut workers = Workers::default();
-    for source in found {
-        let loading = config.clone();
-        let load = move || source.load(loading, voice);
-        let Some(model) = commands::unless_ended(&shutdown, load).await? else {
-            return Ok(ExitCode::SUCCESS);
-        };
-        served.push(model.model.name().to_owned());
-        for _ in 0..args.workers {
-            config.gateway.workers.push(workers.start(&config, model.clone()).await?);
-        }
-    }
+    let served = start(first.chain(also), &mut config, &mut workers, &shutdown, voice);
+    let Some(served) = served.await? else { return Ok(ExitCode::SUCCESS) };
 
     let gateway = Gateway::bind(super::gateway::parts(&config)).await?;
     let address = gateway.address();
@@ -93,79 +80,30 @@ pub(super) async fn run(args: UpArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What workers are made of.
-enum Source {
-    Model(ResolvedModel),
-    Profile(Box<Profile>),
-}
-
-impl Source {
-    /// Blocking, and takes seconds for a model.
-    fn load(self, mut config: Config, voice: Voice) -> Result<WorkerModel> {
-        let model = match self {
-            Self::Model(model) => models::load(&config, &model, &model.name, voice)?,
-            Self::Profile(profile) => {
-                simulated::set_limits(&mut config, &profile);
-                config.validate(Role::Up)?;
-                simulated::load(&config, *profile)?
-            }
-        };
-        Ok(WorkerModel { model, scheduler: config.scheduler })
-    }
-}
-
-/// The models under the names that requests will use.
-fn find(config: &Config, names: Vec<String>, voice: Voice) -> Result<Vec<Source>> {
-    let names = if names.is_empty() { vec![config.model.name.clone()] } else { names };
-    let mut found: Vec<ResolvedModel> = Vec::with_capacity(names.len());
-    for name in &names {
-        let mut model = models::pull(config, name, voice)?;
-        if let Some(served_name) = &config.model.served_name {
-            if names.len() > 1 {
-                bail!("`model.served_name` names one model, but there are {}; leave it out", names.len());
-            }
-            model.name.clone_from(served_name);
+/// Loads each source and starts so many workers of it, whose addresses the gateway is told. Gives the models' names, or
+/// nothing if the process was asked to end meanwhile.
+async fn start(
+    sources: impl Iterator<Item = (Source, u16)>,
+    config: &mut Config,
+    workers: &mut Workers,
+    shutdown: &Shutdown,
+    voice: Voice,
+) -> Result<Option<Vec<String>>> {
+    let mut served: Vec<String> = Vec::new();
+    for (source, count) in sources {
+        let loading = config.clone();
+        let load = move || source.load(loading, Role::Up, voice);
+        let Some(model) = commands::unless_ended(shutdown, load).await? else { return Ok(None) };
+        let name = model.model.name();
+        if !served.iter().any(|other| other == name) {
+            served.push(name.to_owned());
         }
-        if found.iter().any(|other| other.name == model.name) {
-            bail!("two models are called `{}`; rename one of the files", model.name);
+        for _ in 0..count {
+            let address = workers.start(config.embedded_worker(), model.clone()).await?;
+            config.gateway.workers.push(format!("http://{address}"));
         }
-        found.push(model);
     }
-    Ok(found.into_iter().map(Source::Model).collect())
-}
-
-/// The workers of this process.
-#[derive(Default)]
-struct Workers {
-    serving: JoinSet<Result<(), WorkerError>>,
-    stop: Vec<oneshot::Sender<()>>,
-}
-
-impl Workers {
-    /// Starts one more and returns its address.
-    async fn start(&mut self, config: &Config, model: WorkerModel) -> Result<String> {
-        let worker = Worker::bind(config.embedded_worker(), model).await?;
-        let address = format!("http://{}", worker.address());
-        let (stop, stopped) = oneshot::channel::<()>();
-        self.stop.push(stop);
-        self.serving.spawn(worker.serve(async move {
-            let _ = stopped.await;
-        }));
-        Ok(address)
-    }
-
-    async fn end(mut self) -> Result<()> {
-        for stop in self.stop {
-            let _ = stop.send(());
-        }
-        while let Some(ended) = self.serving.join_next().await {
-            match ended.context("a worker broke off")? {
-                Err(WorkerError::Crashed) => {}
-                ended => ended?,
-            }
-        }
-        Ok(())
-    }
+    Ok(Some(served))
 }
 
 /// What to open, what to try, and what comes back.

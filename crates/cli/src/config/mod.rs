@@ -21,8 +21,8 @@ use serde::{Deserialize, Serialize};
 use self::places::Places;
 pub(crate) use self::suggest::nearest;
 
-const SECTIONS: [&str; 8] =
-    ["gateway", "worker", "model", "engine", "scheduler", "routing", "response_cache", "log"];
+const SECTIONS: [&str; 9] =
+    ["gateway", "worker", "model", "registry", "engine", "scheduler", "routing", "response_cache", "log"];
 
 /// With fewer, a tenant that knows one of its salts could try all secrets.
 const SALT_SECRET_BYTES_MIN: usize = 16;
@@ -34,6 +34,7 @@ pub(crate) struct Config {
     pub(crate) gateway: gateway::Config,
     pub(crate) worker: worker::Config,
     pub(crate) model: ModelConfig,
+    pub(crate) registry: registry::Config,
     pub(crate) engine: engine::Config,
     pub(crate) scheduler: engine::SchedulerConfig,
     pub(crate) routing: routing::Config,
@@ -47,7 +48,7 @@ pub(crate) struct Config {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct ModelConfig {
-    /// A name, `hf:OWNER/REPO`, or a path.
+    /// A name, `hf:OWNER/REPO`, `registry:NAME@VERSION`, or a path.
     pub(crate) name: String,
     /// What requests call it; its own name unless set.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -149,6 +150,7 @@ impl Config {
             other => other.to_string(),
         };
         self.ask("model.fetch", self.model.fetch.validate().map_err(refused))?;
+        self.validate_registry()?;
         self.ask("engine", self.engine.validate())?;
         let (tokens, block_size) = (self.engine.kv_cache_tokens, self.scheduler.block_size);
         if tokens < block_size {
@@ -160,6 +162,11 @@ impl Config {
         let num_blocks = tokens / block_size.max(1);
         let scheduler = engine::SchedulerConfig { num_blocks, ..self.scheduler.clone() };
         self.ask("scheduler", scheduler.validate())
+    }
+
+    /// For commands that run no role.
+    pub(crate) fn validate_registry(&self) -> Result<()> {
+        self.ask("registry", self.registry.validate())
     }
 
     /// Refuses what `config show` prints in a secret's place, and a salt that can be guessed.

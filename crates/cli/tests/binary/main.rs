@@ -11,3 +11,4 @@ mod model;
 mod roles;
 mod simulated;
 mod up;
+mod versions;

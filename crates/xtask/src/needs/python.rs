@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-/// A folder under `target`, and the packages in it. They are pinned, so that a new release does not fail an old commit.
+/// A folder under `target` or in the models' cache, and the packages in it. They are pinned, so that a new release does not fail an old commit.
 #[derive(Clone, Copy)]
 pub(crate) struct Environment {
     folder: &'static str,
@@ -15,6 +15,11 @@ pub(crate) struct Environment {
 /// OpenAI's own client, which the tests use.
 pub(crate) const OF_TESTS: Environment =
     Environment { folder: "test-venv", requirements: "openai==3.57.0\n" };
+
+/// MLflow's server, which holds model versions in the registry's tests. It takes 850 MB and more than a minute, so it is
+/// kept beside the models.
+pub(crate) const OF_REGISTRY: Environment =
+    Environment { folder: "mlflow-venv", requirements: "mlflow==3.17.2\n" };
 
 /// vLLM's router, which the gateway is measured against.
 pub(crate) const OF_GATEWAY_BARS: Environment =
@@ -28,10 +33,10 @@ pub(crate) const OF_CUDA: Environment =
 pub(crate) const OF_LOADTEST_BARS: Environment =
     Environment { folder: "aiperf-venv", requirements: "aiperf==0.13.0\n" };
 
-/// The environment's Python; made when it is not there or was made for other requirements.
-pub(crate) fn environment(target: &Path, wanted: Environment) -> Result<PathBuf> {
+/// The environment's Python, in a folder under `place`; made when it is not there or was made for other requirements.
+pub(crate) fn environment(place: &Path, wanted: Environment) -> Result<PathBuf> {
     let Environment { folder, requirements } = wanted;
-    let folder = target.join(folder);
+    let folder = place.join(folder);
     let python = folder.join("bin").join("python");
     if is_ready(&folder, requirements) {
         return Ok(python);
