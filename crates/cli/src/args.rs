@@ -2,6 +2,7 @@
 
 mod bench;
 mod model;
+mod rollout;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::bench::{BenchArgs, BenchCommand};
 pub(crate) use self::model::{RegisterArgs, UpAlsoArgs, VersionCommand, WorkerAlsoArgs};
+pub(crate) use self::rollout::{ControllerArgs, ReachArgs, RolloutCommand, StartArgs, StrategyKind};
 use crate::config::Role;
 use crate::simulated::EngineKind;
 
@@ -58,6 +60,11 @@ pub(crate) enum Command {
     /// Show and check the configuration
     #[command(subcommand, after_help = "Example:\n  tenk config show")]
     Config(ConfigCommand),
+    /// Start a controller of rollouts alone
+    Controller(ControllerArgs),
+    /// Move users from one version of a model to another, judged by what they see
+    #[command(subcommand, after_help = "Example:\n  tenk rollout start chat --to 2 --watch")]
+    Rollout(RolloutCommand),
     /// Measure how well a model predicts
     #[command(subcommand, after_help = "Example:\n  tenk eval perplexity --text README.md --types q8_0,q4_0")]
     Eval(EvalCommand),
@@ -245,6 +252,9 @@ pub(crate) struct UpArgs {
     /// may be given several times
     #[arg(long, value_name = "PROFILE")]
     pub(crate) profile: Vec<String>,
+    /// Start no controller: versions share users as they share workers
+    #[arg(long)]
+    pub(crate) no_controller: bool,
     /// Share the response cache through this Redis, such as redis://127.0.0.1:6379
     #[arg(long, value_name = "URL")]
     pub(crate) redis: Option<String>,
@@ -267,6 +277,9 @@ pub(crate) struct GatewayArgs {
     /// Where to listen [default: 127.0.0.1:8080]; port 0 takes a free one
     #[arg(long, value_name = "ADDR")]
     pub(crate) listen: Option<SocketAddr>,
+    /// The controller of rollouts, such as http://127.0.0.1:8090
+    #[arg(long, value_name = "URL")]
+    pub(crate) controller: Option<String>,
     /// A worker's address; may be given several times, and adds to `workers` in [gateway]
     #[arg(long, value_name = "URL")]
     pub(crate) worker: Vec<String>,

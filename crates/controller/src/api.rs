@@ -66,7 +66,9 @@ pub(crate) fn router(front: Front) -> Router {
         .route("/health/ready", get(ready))
         .route("/metrics", get(metrics))
         .route("/openapi.json", get(async || Json(openapi::document())))
-        .fallback(async || Failed(ApiError::new(ErrorCode::NotFound, "there is nothing at this path; see /openapi.json")))
+        .fallback(async || {
+            Failed(ApiError::new(ErrorCode::NotFound, "there is nothing at this path; see /openapi.json"))
+        })
         .method_not_allowed_fallback(async || {
             Failed(ApiError::new(ErrorCode::MethodNotAllowed, "this path does not take this method"))
         })
@@ -90,11 +92,13 @@ async fn ready(Shared(front): Shared<Front>) -> Response {
     if front.published.table.borrow().is_some() {
         return "ready\n".into_response();
     }
-    Failed(ApiError::new(ErrorCode::Unavailable, "another controller decides, or none can yet")).into_response()
+    Failed(ApiError::new(ErrorCode::Unavailable, "another controller decides, or none can yet"))
+        .into_response()
 }
 
 async fn metrics(Shared(front): Shared<Front>) -> Response {
-    ([(axum::http::header::CONTENT_TYPE, telemetry::CONTENT_TYPE)], telemetry::render(&front.registry)).into_response()
+    ([(axum::http::header::CONTENT_TYPE, telemetry::CONTENT_TYPE)], telemetry::render(&front.registry))
+        .into_response()
 }
 
 async fn read<T: DeserializeOwned>(front: &Front, request: Request) -> Result<T, Failed> {
@@ -118,7 +122,8 @@ async fn watch(Shared(front): Shared<Front>, request: Request) -> Result<Respons
     let gone = |_| ApiError::new(ErrorCode::Unavailable, "the controller is ending");
     front.messages.send(Message::Report(Box::new(report))).await.map_err(gone)?;
     let mut tables = front.published.table.subscribe();
-    let newer = tables.wait_for(|table| table.as_ref().is_some_and(|table| (table.epoch, table.generation) > has));
+    let newer =
+        tables.wait_for(|table| table.as_ref().is_some_and(|table| (table.epoch, table.generation) > has));
     match tokio::time::timeout(WATCH_TIMEOUT, newer).await {
         Ok(Ok(table)) => Ok(Json(table.as_deref().cloned()).into_response()),
         _ => Ok(axum::http::StatusCode::NO_CONTENT.into_response()),
@@ -140,7 +145,9 @@ async fn status(Shared(front): Shared<Front>, Path(model): Path<String>) -> Resu
     let statuses = Arc::clone(&front.published.statuses.borrow());
     match statuses.get(&model) {
         Some(status) => Ok(Json(status.clone()).into_response()),
-        None => Err(ApiError::new(ErrorCode::NotFound, format!("no gateway serves a model `{model}`")).into()),
+        None => {
+            Err(ApiError::new(ErrorCode::NotFound, format!("no gateway serves a model `{model}`")).into())
+        }
     }
 }
 

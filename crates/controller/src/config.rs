@@ -82,7 +82,8 @@ impl Config {
             }
             Some(key) if key.len() < 16 || !key.bytes().all(|byte| byte.is_ascii_graphic()) => {
                 return refuse(
-                    "`controller.api_key` must have 16 characters or more, of visible ASCII without spaces".into(),
+                    "`controller.api_key` must have 16 characters or more, of visible ASCII without spaces"
+                        .into(),
                 );
             }
             _ => {}
@@ -91,7 +92,9 @@ impl Config {
             let Some(url) = url else { continue };
             let sound = url.starts_with("http://") || url.starts_with("https://");
             if !sound || url.chars().any(|sign| sign.is_whitespace() || sign.is_control()) {
-                return refuse(format!("`controller.{setting}` must be an address such as http://127.0.0.1:8080"));
+                return refuse(format!(
+                    "`controller.{setting}` must be an address such as http://127.0.0.1:8080"
+                ));
             }
         }
         if self.redis_url.as_ref().is_some_and(|url| redis::Client::open(url.as_str()).is_err()) {
@@ -102,7 +105,9 @@ impl Config {
             ("gateway_timeout_ms", self.gateway_timeout_ms, 2_000, 600_000),
         ] {
             if value < min || value > max {
-                return refuse(format!("`controller.{setting}` is {value}, but must be between {min} and {max}"));
+                return refuse(format!(
+                    "`controller.{setting}` is {value}, but must be between {min} and {max}"
+                ));
             }
         }
         Ok(())

@@ -19,7 +19,9 @@ pub enum ControllerError {
         source: std::io::Error,
     },
     /// The log of decisions cannot be used.
-    #[error("{path}: {source}; the controller needs a folder that it can write to, see `controller.state_dir`")]
+    #[error(
+        "{path}: {source}; the controller needs a folder that it can write to, see `controller.state_dir`"
+    )]
     Folder {
         /// The folder or file.
         path: PathBuf,

@@ -53,7 +53,9 @@ impl Gateways {
             while trend.in_flight.front().is_some_and(|(at_ms, _)| now_ms.saturating_sub(*at_ms) > PEAK_MS) {
                 trend.in_flight.pop_front();
             }
-            trend.absent_since_ms.retain(|version, _| versions.get(version).is_none_or(|load| load.workers_up == 0));
+            trend
+                .absent_since_ms
+                .retain(|version, _| versions.get(version).is_none_or(|load| load.workers_up == 0));
         }
     }
 
@@ -87,9 +89,8 @@ impl Gateways {
         let load = |version: &String| versions.get(version).copied().unwrap_or_default();
         let (stable, canary_load) = (load(stable), load(canary));
         let trend = self.models.entry(model.clone()).or_default();
-        let absent = (canary_load.workers_up == 0).then(|| {
-            *trend.absent_since_ms.entry(canary.clone()).or_insert(now_ms)
-        });
+        let absent = (canary_load.workers_up == 0)
+            .then(|| *trend.absent_since_ms.entry(canary.clone()).or_insert(now_ms));
         let in_flight = trend.in_flight.iter().map(|(_, in_flight)| *in_flight).max().unwrap_or(0);
         let counted = |of: fn(&Heard) -> u64| self.last.values().map(of).sum::<u64>() as f64;
         let requests = counted(|heard| heard.report.requests.saturating_sub(heard.before.1));
@@ -121,7 +122,8 @@ mod tests {
         let load = |&(version, workers_up, in_flight): &(&str, u32, u32)| {
             (version.to_owned(), VersionLoad { workers: 2, workers_up, places: 8, in_flight })
         };
-        let of_model = ModelReport { versions: versions.iter().map(load).collect(), ..ModelReport::default() };
+        let of_model =
+            ModelReport { versions: versions.iter().map(load).collect(), ..ModelReport::default() };
         Report {
             gateway: gateway.into(),
             routes_by: (1, 7),

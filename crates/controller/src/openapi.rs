@@ -4,9 +4,7 @@ use serde_json::{Value, json};
 
 /// OpenAPI 3.1.
 pub(crate) fn document() -> Value {
-    let json_of = |schema: &str| {
-        json!({"application/json": {"schema": {"$ref": format!("#/components/schemas/{schema}")}}})
-    };
+    let json_of = |schema: &str| json!({"application/json": {"schema": {"$ref": format!("#/components/schemas/{schema}")}}});
     let answer = |what: &str, schema: &str| json!({"description": what, "content": json_of(schema)});
     let error = answer("What was wrong, and what to do.", "Error");
     let model = json!([{"name": "model", "in": "path", "required": true, "schema": {"type": "string"}}]);
@@ -63,10 +61,9 @@ pub(crate) fn document() -> Value {
 }
 
 fn schemas() -> Value {
-    let object = |required: &[&str], properties: Value| {
-        json!({"type": "object", "required": required, "properties": properties})
-    };
-    let (text, number, whole) = (json!({"type": "string"}), json!({"type": "number"}), json!({"type": "integer"}));
+    let object = |required: &[&str], properties: Value| json!({"type": "object", "required": required, "properties": properties});
+    let (text, number, whole) =
+        (json!({"type": "string"}), json!({"type": "number"}), json!({"type": "integer"}));
     let step = object(
         &["percent"],
         json!({"percent": number, "users_min": whole, "time_min_s": whole, "time_max_s": whole}),
@@ -77,21 +74,27 @@ fn schemas() -> Value {
     };
     let timed = json!({"percent": number, "duration_s": whole});
     let quality = object(&[], json!({"margin_nats": number, "samples_per_s": number, "tokens_max": whole}));
-    let judge = object(&[], json!({
-        "false_alarm": number, "margin": number, "tolerance": number, "error_margin": number,
-        "answer_margin": number, "error_guard": number, "quality": quality,
-    }));
-    let spec = object(&["model", "to"], json!({
-        "model": text, "to": text, "judge": judge, "drain_s": whole,
-        "strategy": {"oneOf": [
-            strategy("canary", &["steps"], json!({"steps": {"type": "array", "items": step}})),
-            strategy("blue_green", &["keep_s"], json!({"keep_s": whole})),
-            strategy("shadow", &["percent", "duration_s"], timed.clone()),
-            strategy("ab", &["percent", "duration_s"], timed),
-        ]},
-        "warm": object(&[], json!({"prompts_min": whole, "settled_within": number, "timeout_s": whole})),
-        "capacity": object(&[], json!({"usage_max": number})),
-    }));
+    let judge = object(
+        &[],
+        json!({
+            "false_alarm": number, "margin": number, "tolerance": number, "error_margin": number,
+            "answer_margin": number, "error_guard": number, "quality": quality,
+        }),
+    );
+    let spec = object(
+        &["model", "to"],
+        json!({
+            "model": text, "to": text, "judge": judge, "drain_s": whole,
+            "strategy": {"oneOf": [
+                strategy("canary", &["steps"], json!({"steps": {"type": "array", "items": step}})),
+                strategy("blue_green", &["keep_s"], json!({"keep_s": whole})),
+                strategy("shadow", &["percent", "duration_s"], timed.clone()),
+                strategy("ab", &["percent", "duration_s"], timed),
+            ]},
+            "warm": object(&[], json!({"prompts_min": whole, "settled_within": number, "timeout_s": whole})),
+            "capacity": object(&[], json!({"usage_max": number})),
+        }),
+    );
     let free = json!({"type": "object"});
     json!({
         "Spec": spec,
@@ -128,7 +131,8 @@ mod tests {
     #[test]
     fn what_is_described_is_what_is_read_and_said() {
         let document = document();
-        let described = |path: &str| keys(document.pointer(&format!("/components/schemas/{path}/properties")).unwrap());
+        let described =
+            |path: &str| keys(document.pointer(&format!("/components/schemas/{path}/properties")).unwrap());
         let judge = JudgeSpec { quality: Some(QualitySpec::default()), ..JudgeSpec::default() };
         let spec = serde_json::to_value(Spec { judge, ..Spec::new("m", "2") }).unwrap();
         assert_eq!(described("Spec"), keys(&spec));

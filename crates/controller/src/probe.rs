@@ -75,7 +75,9 @@ impl Prober {
 pub(crate) fn with_length(body: &Value, tokens: u32) -> Value {
     let mut body = body.clone();
     if let Some(fields) = body.as_object_mut() {
-        for field in ["stream_options", "max_completion_tokens", "n", "best_of", "logprobs", "top_logprobs", "seed"] {
+        for field in
+            ["stream_options", "max_completion_tokens", "n", "best_of", "logprobs", "top_logprobs", "seed"]
+        {
             fields.remove(field);
         }
         fields.insert("stream".into(), false.into());

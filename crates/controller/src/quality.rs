@@ -76,7 +76,8 @@ mod tests {
     #[test]
     fn a_prompt_is_asked_for_the_likeliest_tokens_in_one_piece() {
         let body = json!({"model": "m", "prompt": "p", "stream": true, "stream_options": {}, "n": 3, "max_tokens": 9});
-        let expected = json!({"model": "m", "prompt": "p", "stream": false, "temperature": 0, "max_tokens": 2});
+        let expected =
+            json!({"model": "m", "prompt": "p", "stream": false, "temperature": 0, "max_tokens": 2});
         assert_eq!(with_length(&body, 2), expected);
     }
 

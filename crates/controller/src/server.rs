@@ -120,7 +120,10 @@ impl Controller {
     }
 
     /// Decides and serves until `shutdown` resolves.
-    pub async fn serve(self, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<(), ControllerError> {
+    pub async fn serve(
+        self,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), ControllerError> {
         let Self { listener, front, executor, messages, .. } = self;
         let ended = CancellationToken::new();
         let deciding = tokio::spawn(executor.run(messages, ended.clone().cancelled_owned()));
@@ -165,7 +168,9 @@ impl AliasWriter {
 
     /// Says which version is stable and which is the new one. Decisions are few.
     pub(crate) fn write(&self, model: &str, stable: &str, canary: Option<&str>) {
-        let alias = |name: &str, version: Option<&str>| (model.to_owned(), name.to_owned(), version.map(str::to_owned));
+        let alias = |name: &str, version: Option<&str>| {
+            (model.to_owned(), name.to_owned(), version.map(str::to_owned))
+        };
         let _ = self.0.send([alias("stable", Some(stable)), alias("canary", canary)]);
     }
 }

@@ -44,7 +44,9 @@ fn send(url: &str, body: &str) {
     for attempt in 1..=ATTEMPTS {
         match agent.post(url).header("content-type", "application/json").send(body) {
             Ok(_) => return,
-            Err(error) if attempt == ATTEMPTS => tracing::warn!(%error, "the webhook does not take a decision"),
+            Err(error) if attempt == ATTEMPTS => {
+                tracing::warn!(%error, "the webhook does not take a decision")
+            }
             Err(_) => std::thread::sleep(Duration::from_secs(1 << attempt)),
         }
     }

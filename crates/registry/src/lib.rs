@@ -27,4 +27,4 @@ pub use error::Error;
 pub use name::{check_alias, check_name};
 pub use reference::{DEFAULT_ALIAS, Reference, Selector};
 pub use registry::{Cache, Registered, Registry};
-pub use version::{NewVersion, Source, Version};
+pub use version::{NewVersion, Source, Version, utc};

@@ -81,10 +81,18 @@ pub struct Version {
 impl Version {
     /// When it was registered, such as `2026-11-29 14:05` in UTC.
     pub fn created(&self) -> String {
-        let minutes = self.created_ms / 60_000;
-        let (year, month, day) = civil(minutes / 1_440);
-        format!("{year:04}-{month:02}-{day:02} {:02}:{:02}", minutes / 60 % 24, minutes % 60)
+        let mut moment = utc(self.created_ms);
+        moment.truncate("2026-01-01 00:00".len());
+        moment
     }
+}
+
+/// A moment in milliseconds since 1970, in UTC and to the second, such as `2026-01-31 23:59:59`.
+pub fn utc(at_ms: u64) -> String {
+    let seconds = at_ms / 1_000;
+    let (year, month, day) = civil(seconds / 86_400);
+    let (hour, minute, second) = (seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
 }
 
 /// A day since 1970 as year, month and day. By Howard Hinnant's `civil_from_days`: years begin in March, so that the day

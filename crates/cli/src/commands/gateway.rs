@@ -20,6 +20,7 @@ pub(super) async fn run(args: GatewayArgs) -> Result<ExitCode> {
     let (config, voice) = commands::set_up(&args.role, Role::Gateway, |config| {
         config.gateway.listen = args.listen.unwrap_or(config.gateway.listen);
         config.gateway.workers.extend(args.worker);
+        config.gateway.controller = args.controller.or(config.gateway.controller.take());
         config.response_cache.redis_url = args.redis.or(config.response_cache.redis_url.take());
     })?;
     if config.gateway.workers.is_empty() {

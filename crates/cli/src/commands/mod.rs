@@ -2,11 +2,13 @@
 
 mod bench;
 mod config;
+mod controller;
 mod eval;
 mod gateway;
 mod key;
 mod model;
 mod profile;
+mod rollout;
 mod up;
 mod versions;
 mod worker;
@@ -29,6 +31,8 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
         Command::Gateway(args) => gateway::run(args).await,
         Command::Worker(args) => worker::run(args).await,
         Command::Model(command) => model::run(command),
+        Command::Controller(args) => controller::run(args).await,
+        Command::Rollout(command) => rollout::run(command),
         Command::Eval(command) => eval::run(command),
         Command::Bench(command) => bench::run(command).await,
         Command::Profile(command) => profile::run(&command),

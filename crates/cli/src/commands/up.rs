@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use gateway::{Gateway, GatewayError};
 
 use crate::args::UpArgs;
@@ -62,8 +62,14 @@ pub(super) async fn run(args: UpArgs) -> Result<ExitCode> {
     let served = start(first.chain(also), &mut config, &mut workers, &shutdown, voice);
     let Some(served) = served.await? else { return Ok(ExitCode::SUCCESS) };
 
+    let controller =
+        if args.no_controller { None } else { Some(super::controller::embed(&mut config, voice).await?) };
     let gateway = Gateway::bind(super::gateway::parts(&config)).await?;
     let address = gateway.address();
+    let deciding = controller.map(|(mut controller, key)| {
+        controller.ask_through(&format!("http://{address}"), key);
+        tokio::spawn(controller.serve(shutdown.clone().wait()))
+    });
     super::gateway::announce(&gateway, voice);
     let ready = tokio::select! {
         ready = gateway.wait_ready(READY_TIMEOUT) => ready,
@@ -76,6 +82,9 @@ pub(super) async fn run(args: UpArgs) -> Result<ExitCode> {
     commands::print(&welcome(address, &config, &served, started.elapsed()))?;
     // The gateway first: its streams come from the workers.
     gateway.serve(shutdown.wait()).await?;
+    if let Some(deciding) = deciding {
+        deciding.await.context("the controller broke off")??;
+    }
     workers.end().await?;
     Ok(ExitCode::SUCCESS)
 }
@@ -122,7 +131,7 @@ fn welcome(address: SocketAddr, config: &Config, models: &[String], took: Durati
 
   {base}/v1        OpenAI's API: give it to any client as base URL
   {base}/metrics   the gateway's metrics; each worker has its own{wanted}:
-{metrics}
+{metrics}{rollouts}
 Try it:
   curl -i {base}/v1/chat/completions{key} -d {body}
 
@@ -131,6 +140,9 @@ Ask twice: the second answer says `x-tenk-cache: hit`. With \"stream\":true toke
 Ctrl-C ends it.
 ",
         took = took.as_secs_f64(),
+        rollouts = config.gateway.controller.as_ref().map_or_else(String::new, |controller| {
+            format!("  {controller}      the controller; `tenk rollout --help` shows how versions get users\n")
+        }),
         workers = if workers.len() == 1 { "1 worker".to_owned() } else { format!("{} workers", workers.len()) },
         body = body_for_shell(&models[0]),
         models = models.join(", "),

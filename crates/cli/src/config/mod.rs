@@ -21,8 +21,18 @@ use serde::{Deserialize, Serialize};
 use self::places::Places;
 pub(crate) use self::suggest::nearest;
 
-const SECTIONS: [&str; 9] =
-    ["gateway", "worker", "model", "registry", "engine", "scheduler", "routing", "response_cache", "log"];
+const SECTIONS: [&str; 10] = [
+    "controller",
+    "gateway",
+    "worker",
+    "model",
+    "registry",
+    "engine",
+    "scheduler",
+    "routing",
+    "response_cache",
+    "log",
+];
 
 /// With fewer, a tenant that knows one of its salts could try all secrets.
 const SALT_SECRET_BYTES_MIN: usize = 16;
@@ -31,6 +41,7 @@ const SALT_SECRET_BYTES_MIN: usize = 16;
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
+    pub(crate) controller: controller::Config,
     pub(crate) gateway: gateway::Config,
     pub(crate) worker: worker::Config,
     pub(crate) model: ModelConfig,
@@ -80,6 +91,8 @@ pub(crate) enum Role {
     Gateway,
     /// A worker alone
     Worker,
+    /// A controller alone
+    Controller,
 }
 
 impl Config {
@@ -124,13 +137,16 @@ impl Config {
     pub(crate) fn validate(&self, role: Role) -> Result<()> {
         self.log.validate().map_err(|error| self.refused("log.filter", error.to_string()))?;
         self.check_secrets(role)?;
-        if role != Role::Worker {
+        if matches!(role, Role::Up | Role::Controller) {
+            self.ask("controller", self.controller.validate())?;
+        }
+        if matches!(role, Role::Up | Role::Gateway) {
             self.ask("gateway", self.gateway.validate())?;
             self.ask("routing", self.routing.validate())?;
             self.ask("response_cache", self.response_cache.validate())?;
         }
         match role {
-            Role::Gateway => return Ok(()),
+            Role::Gateway | Role::Controller => return Ok(()),
             Role::Worker => self.ask("worker", self.worker.validate())?,
             Role::Up => {
                 let refused = |error: worker::ConfigError| {
@@ -176,6 +192,9 @@ impl Config {
             ("gateway.salt_secret", self.gateway.salt_secret.clone()),
             ("gateway.worker_api_key", self.gateway.worker_api_key.clone()),
             ("worker.api_key", self.worker.api_key.clone()),
+            ("controller.api_key", self.controller.api_key.clone()),
+            ("controller.gateway_api_key", self.controller.gateway_api_key.clone()),
+            ("gateway.controller_api_key", self.gateway.controller_api_key.clone()),
             ("response_cache.redis_url", self.response_cache.redis_url.as_deref().and_then(user_info)),
         ] {
             if secret.is_some_and(|secret| secret.split(':').any(|part| part == show::MASK)) {
@@ -187,7 +206,9 @@ impl Config {
             }
         }
         match &self.gateway.salt_secret {
-            Some(secret) if role != Role::Worker && secret.len() < SALT_SECRET_BYTES_MIN => {
+            Some(secret)
+                if matches!(role, Role::Up | Role::Gateway) && secret.len() < SALT_SECRET_BYTES_MIN =>
+            {
                 let message = format!(
                     "`gateway.salt_secret` has {} characters, but must have {SALT_SECRET_BYTES_MIN} or more, so that \
                      nobody can guess it; `openssl rand -hex 32` prints one",

@@ -5,7 +5,8 @@ use toml::Value;
 
 use super::Config;
 
-const SECRETS: [&str; 3] = ["api_key", "worker_api_key", "salt_secret"];
+const SECRETS: [&str; 5] =
+    ["api_key", "worker_api_key", "salt_secret", "controller_api_key", "gateway_api_key"];
 
 /// What is shown of a secret.
 pub(super) const MASK: &str = "***";

@@ -101,7 +101,11 @@ pub(crate) fn unix_ms() -> u64 {
 
 impl Executor {
     /// Works until `shutdown` resolves.
-    pub(crate) async fn run(mut self, mut messages: mpsc::Receiver<Message>, shutdown: impl Future<Output = ()>) {
+    pub(crate) async fn run(
+        mut self,
+        mut messages: mpsc::Receiver<Message>,
+        shutdown: impl Future<Output = ()>,
+    ) {
         let mut ticks = interval(Duration::from_millis(self.config.interval_ms));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         tokio::pin!(shutdown);

@@ -109,11 +109,17 @@ impl Executor {
         if self.deciding {
             return Ok(());
         }
-        Err(ApiError::new(ErrorCode::Unavailable, "another controller decides, or none can yet; try again shortly"))
+        Err(ApiError::new(
+            ErrorCode::Unavailable,
+            "another controller decides, or none can yet; try again shortly",
+        ))
     }
 }
 
 fn failed(error: &ControllerError) -> ApiError {
     tracing::error!(%error, "the log of decisions");
-    ApiError::new(ErrorCode::Unavailable, "the log of decisions cannot be used at the moment; try again shortly")
+    ApiError::new(
+        ErrorCode::Unavailable,
+        "the log of decisions cannot be used at the moment; try again shortly",
+    )
 }

@@ -64,7 +64,9 @@ impl Executor {
     }
 
     fn compare(&mut self, rollout: &Rollout, now_ms: u64) {
-        let (Some(quality), Some(step)) = (&rollout.spec.judge.quality, rollout.evidence_step()) else { return };
+        let (Some(quality), Some(step)) = (&rollout.spec.judge.quality, rollout.evidence_step()) else {
+            return;
+        };
         let (Some(prober), Some(live)) = (self.prober.clone(), self.live.get_mut(&rollout.spec.model)) else {
             return;
         };
@@ -89,7 +91,9 @@ impl Executor {
         let Some(live) = self.live_of(id) else { return };
         live.probing = false;
         match (result, &mut live.watched) {
-            (Ok(loss_nats), Some(watched)) if watched.step == step => watched.judge.observe_quality(loss_nats),
+            (Ok(loss_nats), Some(watched)) if watched.step == step => {
+                watched.judge.observe_quality(loss_nats)
+            }
             (Ok(_), _) => {}
             (Err(why), _) => tracing::info!(step, why, "answers could not be compared"),
         }

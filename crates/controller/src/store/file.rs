@@ -111,7 +111,9 @@ fn read_log(path: &Path) -> Result<(Vec<Record>, usize), ControllerError> {
         bytes => bytes.map_err(|source| ControllerError::Folder { path: path.to_owned(), source })?,
     };
     // A torn line may end within a character.
-    let text = String::from_utf8_lossy(&bytes[..bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1)]);
+    let text = String::from_utf8_lossy(
+        &bytes[..bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1)],
+    );
     read(&path.display().to_string(), &text)
 }
 

@@ -53,8 +53,9 @@ impl RedisStore {
         if let Some(connection) = &self.connection {
             return Ok(connection.clone());
         }
-        let config =
-            AsyncConnectionConfig::new().set_connection_timeout(Some(TIMEOUT)).set_response_timeout(Some(TIMEOUT));
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(TIMEOUT))
+            .set_response_timeout(Some(TIMEOUT));
         let connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
         self.connection = Some(connection.clone());
         Ok(connection)
@@ -115,7 +116,8 @@ impl RedisStore {
 
     pub(crate) async fn records(&mut self) -> Result<Vec<Record>, ControllerError> {
         let mut connection = self.connection().await?;
-        let lines: Vec<String> = redis::cmd("LRANGE").arg(LOG).arg(0).arg(-1).query_async(&mut connection).await?;
+        let lines: Vec<String> =
+            redis::cmd("LRANGE").arg(LOG).arg(0).arg(-1).query_async(&mut connection).await?;
         let corrupt = |line| move |source| ControllerError::Corrupt { path: LOG.to_owned(), line, source };
         lines.iter().zip(1..).map(|(text, line)| serde_json::from_str(text).map_err(corrupt(line))).collect()
     }

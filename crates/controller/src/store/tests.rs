@@ -34,7 +34,10 @@ async fn one_decides_the_other_waits_and_goes_on_where_the_first_stopped() {
     first.checkpoint("seen".into()).await.unwrap();
     drop(first);
     let taken = second.take().await.unwrap().unwrap();
-    assert_eq!((taken.epoch, taken.records, taken.checkpoint.as_deref()), (2, vec![record(1, 1)], Some("seen")));
+    assert_eq!(
+        (taken.epoch, taken.records, taken.checkpoint.as_deref()),
+        (2, vec![record(1, 1)], Some("seen"))
+    );
     assert!(matches!(second.append(&record(2, 1)).await, Err(ControllerError::Fenced)));
     second.append(&record(2, 2)).await.unwrap();
     assert_eq!(second.history(|_| true, 1).await.unwrap(), [record(2, 2)]);

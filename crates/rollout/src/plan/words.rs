@@ -96,8 +96,7 @@ pub(super) fn over(rollout: &Rollout, assessment: Option<&Assessment>, lasted_s:
         (_, Strategy::BlueGreen { .. }) => return format!("nothing alarming was seen for {lasted_s} s"),
         (None, _) => "no evidence came in".to_owned(),
         (Some(assessment), _) => {
-            let words: Vec<String> =
-                assessment.metrics.iter().map(ToString::to_string).collect();
+            let words: Vec<String> = assessment.metrics.iter().map(ToString::to_string).collect();
             let verdict = match assessment.verdict {
                 Verdict::Pass => "it would pass",
                 Verdict::Insufficient => "the evidence is insufficient",

@@ -3,8 +3,11 @@
 use super::MetricSpec;
 
 /// Whether this controller decides.
-pub const DECIDING: MetricSpec =
-    MetricSpec::gauge("tenk_controller_deciding", "1 while this controller decides, 0 while another does.", &[]);
+pub const DECIDING: MetricSpec = MetricSpec::gauge(
+    "tenk_controller_deciding",
+    "1 while this controller decides, 0 while another does.",
+    &[],
+);
 /// Decisions.
 pub const DECISIONS: MetricSpec = MetricSpec::counter(
     "tenk_rollout_decisions_total",

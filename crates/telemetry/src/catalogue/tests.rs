@@ -2,13 +2,30 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::*;
 use crate::{
-    CacheConfigInfo, CacheResult, Endpoint, GatewayMetrics, Registry, WorkerMetrics, register_process, render,
+    CacheConfigInfo, CacheResult, ControllerMetrics, Endpoint, GatewayMetrics, Registry, WorkerMetrics,
+    register_process, render,
 };
 
 /// What the last word of a metric of ours may be, before `_total`.
 const UNITS: &[&str] = &[
-    "seconds", "bytes", "tokens", "blocks", "requests", "entries", "resends", "retries", "rejected",
-    "errors", "depth", "flight", "healthy", "info",
+    "seconds",
+    "bytes",
+    "tokens",
+    "blocks",
+    "requests",
+    "entries",
+    "resends",
+    "retries",
+    "rejected",
+    "errors",
+    "depth",
+    "flight",
+    "healthy",
+    "info",
+    "up",
+    "deciding",
+    "decisions",
+    "percent",
 ];
 
 #[test]
@@ -110,6 +127,9 @@ fn everything() -> String {
     gateway.retries("connect").inc();
     gateway.cache_requests(CacheResult::Miss).inc();
     gateway.cache_errors("timeout").inc();
+    let controller = ControllerMetrics::new(&registry).expect("registers");
+    controller.decisions("stepped").inc();
+    controller.percent("m").set(5.0);
     render(&registry)
 }
 

@@ -34,6 +34,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "cli",
         &[
             "bench",
+            "controller",
             "engine",
             "gateway",
             "loadtest",
@@ -42,6 +43,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "protocol",
             "registry",
             "response-cache",
+            "rollout",
             "routing",
             "scheduler",
             "telemetry",
