@@ -5,10 +5,14 @@
 //! reason. The crate knows no clock, no socket, no store and no engine: the controller observes, asks it, and does
 //! what it says.
 
-pub mod judge;
+mod judge;
+mod plan;
 mod spec;
+mod state;
 
-pub use judge::{Assessment, Judge, Metric, MetricAssessment, Verdict};
+pub use judge::{Assessment, Judge, Metric, MetricAssessment, UNBOUNDED, Verdict};
+pub use plan::{Command, Decision, Fleet, Observed, Refused};
 pub use spec::{
     CapacitySpec, JudgeSpec, QualitySpec, Spec, SpecError, Step, Strategy, WarmSpec, weight_of_percent,
 };
+pub use state::{Outcome, Phase, Rollout};

@@ -26,5 +26,5 @@ pub use policy::{Pick, PickRequest, Picker, Policy};
 pub use prefix_index::PrefixIndex;
 pub use retry_budget::RetryBudget;
 pub use sticky::StickyKey;
-pub use table::{ModelRoutes, RouteTable, VersionRoute, VersionState};
+pub use table::{ModelRoutes, Observe, RouteTable, VersionRoute, VersionState};
 pub use worker::{WorkerId, WorkerSnapshot};

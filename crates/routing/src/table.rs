@@ -29,6 +29,23 @@ pub struct ModelRoutes {
     /// weight, moves nobody and spares the same users from being the first to meet every new version.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub salt: String,
+    /// What is to be told about its versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observe: Option<Observe>,
+}
+
+/// What a gateway tells about a model's versions while a rollout is on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Observe {
+    /// What is seen belongs to this step of a rollout. A new name begins anew.
+    pub step: String,
+    /// How many prompts a minute are to be told along, for warming up and for comparing answers.
+    pub prompts_per_min: u32,
+    /// The version that also gets copies of requests, whose answers nobody sees.
+    pub mirror_to: Option<String>,
+    /// Of how many requests, as parts of [`RouteTable::WEIGHT_TOTAL`].
+    pub mirror: u32,
 }
 
 /// One version of a model.
@@ -73,7 +90,7 @@ impl VersionRoute {
 impl ModelRoutes {
     /// Versions newest first, with no salt.
     pub fn new(versions: Vec<VersionRoute>) -> Self {
-        Self { versions, salt: String::new() }
+        Self { versions, ..Self::default() }
     }
 }
 
