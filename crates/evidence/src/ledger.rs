@@ -1,13 +1,13 @@
 //! Who has given which sample already.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::{Evidence, Latency, LatencyKey, Rate, Stratum};
+use crate::{Evidence, Latency, LatencyKey, Rate, Stratum, VersionEvidence};
 
 /// One attempt at a worker, as it ended.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Seen {
     /// The user or conversation, as a hash that is the same for all of its requests.
     pub user: u64,
@@ -29,13 +29,20 @@ pub struct Seen {
     pub end_to_end_s: Option<f64>,
 }
 
-/// Evidence under way, together with who contributed what: a user counts once.
+/// Evidence under way, together with who contributed what: a user counts once a version.
 #[derive(Debug)]
 pub struct Ledger {
-    evidence: Evidence,
+    step: String,
+    versions: BTreeMap<String, Page>,
+    users_max: usize,
+}
+
+/// What is known of one version.
+#[derive(Debug, Default)]
+struct Page {
+    seen: VersionEvidence,
     /// Bits as [`bit_of_latency`] and [`bit_of_rate`] have them.
     users: HashMap<u64, u8>,
-    users_max: usize,
 }
 
 const SEEN: u8 = 1;
@@ -49,48 +56,65 @@ const fn bit_of_rate(rate: Rate) -> u8 {
 }
 
 impl Ledger {
-    /// Nothing seen yet of a step. At most `users_max` users are told apart; what later ones do is not counted, for
-    /// a step that has heard so many has heard enough.
+    /// Nothing seen yet of a step. At most `users_max` users of a version are told apart; what later ones do is not
+    /// counted, for a step that has heard so many has heard enough.
     pub fn new(step: impl Into<String>, users_max: usize) -> Self {
-        let evidence = Evidence { step: step.into(), ..Evidence::default() };
-        Self { evidence, users: HashMap::new(), users_max }
+        Self { step: step.into(), versions: BTreeMap::new(), users_max }
     }
 
     /// The step that is looked at.
     pub fn step(&self) -> &str {
-        &self.evidence.step
+        &self.step
     }
 
     /// All that was seen so far.
-    pub fn evidence(&self) -> &Evidence {
-        &self.evidence
+    pub fn evidence(&self) -> Evidence {
+        let versions = self.versions.iter().map(|(version, page)| (version.clone(), page.seen.clone()));
+        Evidence { step: self.step.clone(), versions: versions.collect() }
     }
 
     /// Takes an attempt at a version in.
     pub fn record(&mut self, version: &str, seen: &Seen) {
-        let full = self.users.len() >= self.users_max;
+        if !self.versions.contains_key(version) {
+            self.versions.insert(version.to_owned(), Page::default());
+        }
+        if let Some(page) = self.versions.get_mut(version) {
+            page.record(seen, self.users_max);
+        }
+    }
+}
+
+impl Page {
+    fn record(&mut self, seen: &Seen, users_max: usize) {
+        let full = self.users.len() >= users_max;
         let given = match self.users.entry(seen.user) {
             Entry::Vacant(_) if full => return,
             entry => entry.or_default(),
         };
-        if !self.evidence.versions.contains_key(version) {
-            self.evidence.versions.insert(version.to_owned(), Default::default());
-        }
-        let Some(of_version) = self.evidence.versions.get_mut(version) else { return };
-        of_version.requests += 1;
-        of_version.users += u64::from(*given & SEEN == 0);
+        self.seen.requests += 1;
+        self.seen.users += u64::from(*given & SEEN == 0);
         *given |= SEEN;
+        self.seen.count_rates(seen, given);
+        self.seen.count_latencies(seen, given);
+    }
+}
+
+impl VersionEvidence {
+    fn count_rates(&mut self, seen: &Seen, given: &mut u8) {
         for (rate, happened) in
             [(Rate::Error, seen.failed), (Rate::Truncated, seen.truncated), (Rate::Empty, seen.empty)]
         {
             if *given & bit_of_rate(rate) != 0 || (seen.failed && rate != Rate::Error) {
                 continue;
             }
-            let count = of_version.rates.entry(rate).or_default();
+            let count = self.rates.entry(rate).or_default();
             count.trials += 1;
             count.events += u64::from(happened);
             *given |= if happened { bit_of_rate(rate) } else { 0 };
         }
+    }
+
+    fn count_latencies(&mut self, seen: &Seen, given: &mut u8) {
         for (latency, seconds) in [
             (Latency::TimeToFirstToken, seen.time_to_first_token_s),
             (Latency::InterToken, seen.inter_token_s),
@@ -106,7 +130,7 @@ impl Ledger {
                 Latency::InterToken | Latency::EndToEnd => Stratum::default(),
             };
             let key = LatencyKey { latency, stratum, replica: Arc::clone(&seen.replica) };
-            of_version.latencies.entry(key).or_default().add(seconds);
+            self.latencies.entry(key).or_default().add(seconds);
         }
     }
 }

@@ -9,10 +9,12 @@
 
 mod ledger;
 mod metric;
+mod report;
 mod sketch;
 
 pub use ledger::{Ledger, Seen};
 pub use metric::{Latency, LatencyKey, Rate, Stratum, UnknownKey};
+pub use report::{ModelReport, Report, VersionLoad};
 pub use sketch::{RATIO, Sketch};
 
 use std::collections::BTreeMap;

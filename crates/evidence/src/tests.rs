@@ -26,7 +26,7 @@ fn a_user_gives_one_sample_a_latency_and_one_failure() {
     for _ in 0..5 {
         ledger.record("1", &Seen { failed: true, ..seen(7) });
     }
-    let evidence = &ledger.evidence().versions["1"];
+    let evidence = &ledger.evidence().versions["1"].clone();
     assert_eq!((evidence.requests, evidence.users), (11, 1));
     assert_eq!(evidence.rate(Rate::Error), Count { trials: 7, events: 1 });
     assert_eq!(evidence.rate(Rate::Empty), Count { trials: 6, events: 0 });
@@ -41,6 +41,9 @@ fn a_step_that_has_heard_enough_users_hears_no_more() {
     (0..5).for_each(|user| ledger.record("1", &seen(user)));
     ledger.record("1", &seen(0));
     assert_eq!((ledger.evidence().versions["1"].users, ledger.evidence().versions["1"].requests), (2, 3));
+    // The same user may be asked to compare versions.
+    ledger.record("2", &seen(0));
+    assert_eq!(ledger.evidence().versions["2"].latency(Latency::EndToEnd).count(), 1);
 }
 
 #[test]
@@ -66,8 +69,8 @@ fn first_tokens_are_kept_apart_by_how_much_had_to_be_computed() {
 fn evidence_survives_json() {
     let mut ledger = Ledger::new("r/1", 10);
     ledger.record("1", &seen(1));
-    let json = serde_json::to_string(ledger.evidence()).unwrap();
-    assert_eq!(&serde_json::from_str::<Evidence>(&json).unwrap(), ledger.evidence());
+    let json = serde_json::to_string(&ledger.evidence()).unwrap();
+    assert_eq!(serde_json::from_str::<Evidence>(&json).unwrap(), ledger.evidence());
     assert!("time_to_first_token/9/w".parse::<LatencyKey>().is_err());
     assert!("ttft/0/w".parse::<LatencyKey>().is_err());
 }

@@ -82,6 +82,10 @@ pub(crate) struct Call {
     pub(crate) include_usage: bool,
     pub(crate) directive: CacheDirective,
     pub(crate) sticky: StickyKey,
+    /// Asked for by name, by someone who tries a version.
+    pub(crate) wanted_version: Option<Arc<str>>,
+    /// A copy of a request, whose answer nobody sees.
+    pub(crate) is_copy: bool,
     /// Set by the layer that chooses the version.
     pub(crate) version: Option<Arc<str>>,
     pub(crate) pool: Option<Arc<str>>,
@@ -196,6 +200,7 @@ pub(crate) enum Answer {
         body: Bytes,
         /// From a worker that says them.
         usage: Option<TokenCounts>,
+        ending: Ending,
     },
     /// Pieces of a stream; its end is the stream's proper end, an error its last item.
     Stream(Pieces),
@@ -212,11 +217,38 @@ pub(crate) enum Piece {
     /// It has choices.
     Chunk {
         payload: Bytes,
-        /// It brings text, and not only a role or a reason to end.
-        has_text: bool,
+        /// Whether it brings text, and not only a role, and whether a choice ends with it.
+        ending: Ending,
     },
     /// It has token counts alone.
     Usage { payload: Bytes, usage: Option<TokenCounts> },
+}
+
+/// How an answer ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// For a reason of its own.
+    Complete,
+    /// At its greatest length.
+    Truncated,
+}
+
+/// What is seen of an answer, or of a piece of one.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Ending {
+    pub(crate) has_text: bool,
+    /// `None` where no reason was given; at the end of all that reads as truncation.
+    pub(crate) end: Option<End>,
+}
+
+impl Ending {
+    /// Takes in another piece, or another choice: what is cut once stays so.
+    pub(crate) fn add(&mut self, has_text: bool, end: Option<End>) {
+        self.has_text |= has_text;
+        if self.end != Some(End::Truncated) {
+            self.end = end.or(self.end);
+        }
+    }
 }
 
 /// What is counted of a worker's `usage`. Servers differ in what else they put there.
@@ -225,6 +257,22 @@ pub(crate) enum Piece {
 pub(crate) struct TokenCounts {
     pub(crate) prompt_tokens: u64,
     pub(crate) completion_tokens: u64,
+    pub(crate) prompt_tokens_details: Option<PromptDetails>,
+}
+
+/// Of a prompt's tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(crate) struct PromptDetails {
+    pub(crate) cached_tokens: u64,
+}
+
+impl TokenCounts {
+    /// Tokens of the prompt that had to be computed.
+    pub(crate) fn uncached_tokens(&self) -> u64 {
+        self.prompt_tokens
+            .saturating_sub(self.prompt_tokens_details.map_or(0, |details| details.cached_tokens))
+    }
 }
 
 /// A layer, or all of them.

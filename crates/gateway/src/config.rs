@@ -21,6 +21,13 @@ pub struct Config {
     /// Secret that tenants' cache salts are derived from; gateways that share workers must share it. Unset: random.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub salt_secret: Option<String>,
+    /// The controller that gives the route table during rollouts, such as `http://127.0.0.1:8090`. Unset: versions
+    /// share users as they share workers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub controller: Option<String>,
+    /// Sent to the controller as bearer token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub controller_api_key: Option<String>,
     /// Connections at the same time; more wait to be accepted.
     pub connections_max: usize,
     /// How long a client may take to send a request, to take in a piece of its answer, and between two requests on
@@ -75,6 +82,8 @@ impl Default for Config {
             worker_api_key: None,
             keys: Vec::new(),
             salt_secret: None,
+            controller: None,
+            controller_api_key: None,
             connections_max: 10_000,
             client_timeout_s: 75,
             body_bytes_max: 4 << 20,
@@ -100,6 +109,8 @@ impl fmt::Debug for Config {
             .field("listen", &self.listen)
             .field("workers", &self.workers)
             .field("worker_api_key", &self.worker_api_key.as_ref().map(|_| "***"))
+            .field("controller", &self.controller)
+            .field("controller_api_key", &self.controller_api_key.as_ref().map(|_| "***"))
             .field("keys", &self.keys)
             .field("salt_secret", &self.salt_secret.as_ref().map(|_| "***"))
             .finish_non_exhaustive()
@@ -141,7 +152,7 @@ impl Config {
             }
         }
         for (index, worker) in self.workers.iter().enumerate() {
-            check_worker(worker)?;
+            check_address("worker", worker, "http://127.0.0.1:8081")?;
             // Names of hosts and schemes mean the same in any case, and an address the same with its last slash.
             let same = |other: &String| {
                 other.trim_end_matches('/').eq_ignore_ascii_case(worker.trim_end_matches('/'))
@@ -152,10 +163,17 @@ impl Config {
                 ));
             }
         }
-        if self.worker_api_key.as_ref().is_some_and(|key| !key.bytes().all(|byte| byte.is_ascii_graphic())) {
-            return refuse(
-                "`gateway.worker_api_key` must be of visible ASCII characters, without spaces".into(),
-            );
+        if let Some(controller) = &self.controller {
+            check_address("controller", controller, "http://127.0.0.1:8090")?;
+        }
+        for (setting, key) in
+            [("worker_api_key", &self.worker_api_key), ("controller_api_key", &self.controller_api_key)]
+        {
+            if key.as_ref().is_some_and(|key| !key.bytes().all(|byte| byte.is_ascii_graphic())) {
+                return refuse(format!(
+                    "`gateway.{setting}` must be of visible ASCII characters, without spaces"
+                ));
+            }
         }
         let bounds = [
             ("connections_max", self.connections_max, 1, 1 << 20),
@@ -182,27 +200,28 @@ impl Config {
     }
 }
 
-fn check_worker(worker: &str) -> Result<(), ConfigError> {
+/// Whether an address of `whom` is one.
+fn check_address(whom: &str, address: &str, example: &str) -> Result<(), ConfigError> {
     let refuse = |text: String| Err(ConfigError(text));
-    if worker.contains('@') {
+    if address.contains('@') {
         // Not shown, lest it be in a log, where a worker's address is at each change of its health.
-        return refuse(
-            "`gateway.workers` must hold no user name or password; workers are sent `gateway.worker_api_key`"
-                .into(),
-        );
+        let setting = if whom == "worker" { "workers" } else { whom };
+        return refuse(format!(
+            "`gateway.{setting}` must hold no user name or password; `gateway.{whom}_api_key` is sent instead"
+        ));
     }
-    let uri = worker.parse::<http::Uri>().unwrap_or_default();
+    let uri = address.parse::<http::Uri>().unwrap_or_default();
     let port = |authority: &http::uri::Authority| match authority.as_str().rsplit_once(':') {
         Some((_, port)) if !port.ends_with(']') => port.parse::<u16>().is_ok_and(|port| port > 0),
         _ => true,
     };
     if uri.scheme_str() != Some("http") || !uri.authority().is_some_and(port) || uri.query().is_some() {
-        return refuse(format!("the worker address `{worker}` must be like http://127.0.0.1:8081"));
+        return refuse(format!("the {whom} address `{address}` must be like {example}"));
     }
-    match worker.trim_end_matches('/').strip_suffix("/v1") {
-        Some(base) => {
-            refuse(format!("the worker address `{worker}` must be given without /v1, which is added: {base}"))
-        }
+    match address.trim_end_matches('/').strip_suffix("/v1") {
+        Some(base) => refuse(format!(
+            "the {whom} address `{address}` must be given without /v1, which is added: {base}"
+        )),
         None => Ok(()),
     }
 }

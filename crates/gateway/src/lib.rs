@@ -8,11 +8,13 @@ mod client;
 mod config;
 mod error;
 mod layers;
+mod observe;
 mod parse;
 mod pool;
 mod server;
 mod stack;
 mod state;
+mod watch;
 
 pub use config::{Config, ConfigError, KeyConfig};
 pub use error::GatewayError;

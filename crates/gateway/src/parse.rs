@@ -6,7 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, header};
 use http_server::Body;
-use protocol::{ApiError, Delivery, Message, PrefixDigest, Prompt, chat_digests, headers, prompt_digests};
+use protocol::{
+    ApiError, Delivery, ErrorCode, Message, PrefixDigest, Prompt, chat_digests, headers, prompt_digests,
+};
 use routing::StickyKey;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -50,6 +52,8 @@ pub(crate) fn parse(parts: Parts, body: Body) -> Result<Call, ApiError> {
         include_usage: delivery.stream_options.and_then(|options| options.include_usage) == Some(true),
         directive: directive_of(&parts.headers),
         sticky: sticky_of(&parts.headers, &fields),
+        wanted_version: version_of(&parts.headers)?,
+        is_copy: false,
         version: None,
         pool: None,
         tenant: parts.tenant,
@@ -133,6 +137,14 @@ fn directive_of(headers: &HeaderMap) -> CacheDirective {
     } else {
         CacheDirective::Default
     }
+}
+
+fn version_of(headers: &HeaderMap) -> Result<Option<Arc<str>>, ApiError> {
+    let Some(wanted) = headers.get(headers::VERSION) else { return Ok(None) };
+    let name = wanted.to_str().map_err(|_| {
+        ApiError::new(ErrorCode::InvalidRequest, "`x-tenk-version` must be a version's name in ASCII")
+    })?;
+    Ok(Some(Arc::from(name)))
 }
 
 fn sticky_of(headers: &HeaderMap, fields: &Map<String, Value>) -> StickyKey {

@@ -17,6 +17,7 @@ use http_server::Connections;
 use protocol::{ApiError, ErrorCode, ModelCard, ModelList};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::call::Endpoint;
 use crate::error::CallError;
@@ -24,7 +25,7 @@ use crate::layers::edge::edge;
 use crate::pool::probe;
 use crate::stack::Stack;
 use crate::state::State;
-use crate::{Config, GatewayError, stack};
+use crate::{Config, GatewayError, stack, watch};
 
 /// How long writes to Redis may take to finish at the end.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
@@ -46,6 +47,7 @@ pub struct Gateway {
     address: SocketAddr,
     state: Arc<State>,
     _probes: JoinSet<()>,
+    _watch: Option<AbortOnDropHandle<()>>,
 }
 
 impl std::fmt::Debug for Gateway {
@@ -71,7 +73,8 @@ impl Gateway {
         let listener = TcpListener::bind(listen).await.map_err(listen_error)?;
         let address = listener.local_addr().map_err(listen_error)?;
         let probes = probe::start(&state);
-        Ok(Self { listener, address, state, _probes: probes })
+        let watch = watch::start(&state);
+        Ok(Self { listener, address, state, _probes: probes, _watch: watch })
     }
 
     /// Where it listens, with the port that was taken.
@@ -98,7 +101,7 @@ impl Gateway {
         self,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), GatewayError> {
-        let Self { listener, state, _probes, .. } = self;
+        let Self { listener, state, _probes, _watch, .. } = self;
         let draining = Arc::new(AtomicBool::new(false));
         let front =
             Front { stack: stack::build(&state), state: Arc::clone(&state), draining: Arc::clone(&draining) };

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::client::WorkerClient;
 use crate::layers::authenticate::Keys;
+use crate::observe::Observer;
 use crate::pool::Pool;
 use crate::{Config, GatewayError, GatewayParts};
 
@@ -23,6 +24,7 @@ pub(crate) struct State {
     pub(crate) worker_authorization: Option<HeaderValue>,
     pub(crate) client: WorkerClient,
     pub(crate) pool: Pool,
+    pub(crate) observer: Observer,
     pub(crate) cache: ResponseCache,
     pub(crate) cache_enabled: bool,
     pub(crate) registry: Registry,
@@ -60,6 +62,7 @@ impl State {
             worker_authorization,
             client: WorkerClient::new(Duration::from_millis(config.connect_timeout_ms)),
             pool: Pool::new(&config.workers, &routing, &metrics),
+            observer: Observer::default(),
             cache_enabled: response_cache.enabled,
             cache: ResponseCache::start(response_cache)?,
             registry,

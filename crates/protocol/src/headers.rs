@@ -11,8 +11,10 @@ pub const WORKER: &str = "x-tenk-worker";
 pub const MODEL_VERSION: &str = "x-tenk-model-version";
 /// Request: keeps a conversation on one model version.
 pub const SESSION: &str = "x-tenk-session";
+/// Request: asks for this version of the model, whatever its share of the users is.
+pub const VERSION: &str = "x-tenk-version";
 /// Both: set by the client or made by the gateway, handed down to the worker's log.
 pub const REQUEST_ID: &str = "x-request-id";
 
 /// The headers of ours that a client may set.
-pub const FROM_CLIENTS: [&str; 2] = [CACHE, SESSION];
+pub const FROM_CLIENTS: [&str; 3] = [CACHE, SESSION, VERSION];

@@ -10,7 +10,7 @@ mod plan;
 mod spec;
 mod state;
 
-pub use judge::{Assessment, Judge, Metric, MetricAssessment, UNBOUNDED, Verdict};
+pub use judge::{Assessment, Judge, Metric, MetricAssessment, Verdict};
 pub use plan::{Command, Decision, Fleet, Observed, Refused};
 pub use spec::{
     CapacitySpec, JudgeSpec, QualitySpec, Spec, SpecError, Step, Strategy, WarmSpec, weight_of_percent,

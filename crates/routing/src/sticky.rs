@@ -37,6 +37,11 @@ impl StickyKey {
         Self(hash.finish())
     }
 
+    /// Tells users apart where they are counted.
+    pub const fn as_u64(self) -> u64 {
+        self.0
+    }
+
     /// A number spread evenly over all of `u64`, independent between models and between salts.
     pub(crate) fn position(self, model: &str, salt: &str) -> u64 {
         let mut hash = FramedHash::new("version");

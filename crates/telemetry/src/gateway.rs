@@ -52,6 +52,7 @@ impl GatewayMetrics {
             cache_entries: register(registry, &specs::CACHE_ENTRIES, &[])?,
             cache_bytes: register(registry, &specs::CACHE_BYTES, &[])?,
             resends: register(registry, &specs::RESENDS, &[])?,
+            controller_up: register(registry, &specs::CONTROLLER_UP, &[])?,
             rejected: Family::new(registry, &specs::REJECTED, &[], values_max)?,
             retries: Family::new(registry, &specs::RETRIES, &[], values_max)?,
             cache_errors: Family::new(registry, &specs::CACHE_ERRORS, &[], values_max)?,
@@ -94,6 +95,8 @@ pub struct GatewaySeries {
     pub prefix_matched_blocks: IntCounter,
     /// Requests sent again because a kept connection had been closed.
     pub resends: IntCounter,
+    /// 1 while the controller answers.
+    pub controller_up: IntGauge,
     /// Answers in the in-process tier.
     pub cache_entries: IntGauge,
     /// Bytes of the in-process tier.

@@ -14,6 +14,7 @@ use tower::{Service, ServiceExt};
 use crate::call::{Answer, Call, Piece, Pieces, TokenCounts};
 use crate::error::CallError;
 use crate::layers::forward::{Attempt, AttemptError, Fault};
+use crate::observe::AttemptSeen;
 use crate::parse::Outgoing;
 use crate::pool::{Claim, UNKNOWN_VERSION};
 use crate::state::State;
@@ -110,6 +111,9 @@ where
             let long = error.fault == Fault::Timeout && !call.stream;
             let outcome = error.fault.outcome().filter(|_| !long);
             claim.record(outcome, error.fault.as_str());
+            if error.fault.is_failure() {
+                self.state.observer.record(&call, &claim, &AttemptSeen::failed());
+            }
             tracing::info!(
                 request_id = &*call.request_id,
                 worker = &**claim.name(),
@@ -130,7 +134,7 @@ where
         }
     }
 
-    fn measured(&self, answer: Answer, mut claim: Claim, call: &Call) -> Answer {
+    fn measured(&self, answer: Answer, mut claim: Claim, call: &Arc<Call>) -> Answer {
         let version = call.trail.version();
         let series = self.state.metrics.version(&call.model, version.as_deref().unwrap_or(UNKNOWN_VERSION));
         match answer {
@@ -138,12 +142,16 @@ where
                 pieces,
                 claim,
                 series,
-                arrived: call.trail.arrived,
-                last_text: None,
+                call: Arc::clone(call),
+                state: Arc::clone(&self.state),
+                seen: AttemptSeen::default(),
             })),
-            Answer::Whole { usage, .. } => {
+            Answer::Whole { usage, ending, .. } => {
                 count_usage(&series, usage);
                 claim.record(Some(Outcome::Success), "ok");
+                let seen =
+                    AttemptSeen { ended: Some(Instant::now()), ending, usage, ..AttemptSeen::default() };
+                self.state.observer.record(call, &claim, &seen);
                 answer
             }
             Answer::Replay(_) => answer,
@@ -168,25 +176,52 @@ struct Measured {
     pieces: Pieces,
     claim: Claim,
     series: Arc<VersionSeries>,
-    arrived: Instant,
-    last_text: Option<Instant>,
+    call: Arc<Call>,
+    state: Arc<State>,
+    seen: AttemptSeen,
 }
 
 impl Measured {
     fn see(&mut self, item: Option<&Result<Piece, ApiError>>) {
         match item {
-            Some(Ok(Piece::Chunk { has_text: true, .. })) => {
-                let now = Instant::now();
-                match self.last_text.replace(now) {
-                    None => self.series.time_to_first_token.observe((now - self.arrived).as_secs_f64()),
-                    Some(last) => self.series.inter_token_latency.observe((now - last).as_secs_f64()),
+            Some(Ok(Piece::Chunk { ending, .. })) => {
+                self.seen.ending.add(ending.has_text, ending.end);
+                if ending.has_text {
+                    self.see_text(Instant::now());
                 }
             }
-            Some(Ok(Piece::Usage { usage, .. })) => count_usage(&self.series, *usage),
-            Some(Ok(Piece::Chunk { .. })) => {}
-            Some(Err(_)) => self.claim.record(Some(Outcome::BrokenOff), Fault::BrokenOff.as_str()),
-            None => self.claim.record(Some(Outcome::Success), "ok"),
+            Some(Ok(Piece::Usage { usage, .. })) => {
+                count_usage(&self.series, *usage);
+                self.seen.usage = *usage;
+            }
+            Some(Err(_)) => {
+                self.seen.failed = true;
+                self.claim.record(Some(Outcome::BrokenOff), Fault::BrokenOff.as_str());
+            }
+            None => {
+                self.seen.ended = Some(Instant::now());
+                self.claim.record(Some(Outcome::Success), "ok");
+            }
         }
+    }
+
+    fn see_text(&mut self, now: Instant) {
+        let arrived = self.call.trail.arrived;
+        self.seen.chunks += 1;
+        match self.seen.last_text.replace(now) {
+            None => {
+                self.seen.first_text = Some(now);
+                self.series.time_to_first_token.observe((now - arrived).as_secs_f64());
+            }
+            Some(last) => self.series.inter_token_latency.observe((now - last).as_secs_f64()),
+        }
+    }
+}
+
+/// However it ends: a client that leaves a slow answer has seen how slow it was.
+impl Drop for Measured {
+    fn drop(&mut self) {
+        self.state.observer.record(&self.call, &self.claim, &self.seen);
     }
 }
 

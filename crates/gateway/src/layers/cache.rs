@@ -15,7 +15,7 @@ use tower::ServiceExt;
 use tracing::Instrument;
 
 use super::layer;
-use crate::call::{Answer, CacheDirective, CacheMark, Call, CallService, Piece, Pieces};
+use crate::call::{Answer, CacheDirective, CacheMark, Call, CallService, Ending, Piece, Pieces};
 use crate::error::CallError;
 use crate::pool::UNKNOWN_VERSION;
 use crate::state::State;
@@ -176,13 +176,13 @@ impl<S: CallService> Cache<S> {
                 leader.fail();
                 let _ = tell.send(Ok(First::Whole(Answer::Replay(replay))));
             }
-            Ok(Answer::Whole { body, usage }) => {
+            Ok(Answer::Whole { body, usage, ending }) => {
                 match body_to_keep(&self.state, &place, body.clone()).await {
                     Some(kept) => complete(leader, kept),
                     None => leader.fail(),
                 }
                 // Told last: a client that has its answer and asks again finds it kept.
-                let _ = tell.send(Ok(First::Whole(Answer::Whole { body, usage })));
+                let _ = tell.send(Ok(First::Whole(Answer::Whole { body, usage, ending })));
             }
         }
     }
@@ -228,19 +228,19 @@ async fn pump(leader: &Leader, mut pieces: Pieces) -> Result<Pumped, ApiError> {
 
 /// A kept answer in the form that is asked for.
 fn replay(answer: &CachedAnswer, call: &Call) -> Answer {
-    if call.stream {
-        Answer::Replay(answer.events(call.include_usage))
-    } else {
-        Answer::Whole { body: answer.json(), usage: None }
-    }
+    if call.stream { Answer::Replay(answer.events(call.include_usage)) } else { whole_of(answer) }
 }
 
 /// The whole answer of a flight; `None` to try again.
 async fn whole(follower: Follower) -> Option<Result<Answer, CallError>> {
     match follower.complete().await {
-        Ok(answer) => Some(Ok(Answer::Whole { body: answer.json(), usage: None })),
+        Ok(answer) => Some(Ok(whole_of(&answer))),
         Err(failed) => own_error(failed).map(Err),
     }
+}
+
+fn whole_of(answer: &CachedAnswer) -> Answer {
+    Answer::Whole { body: answer.json(), usage: None, ending: Ending::default() }
 }
 
 /// The stream of a flight, once its first event is there; `None` to try again.
@@ -267,7 +267,7 @@ async fn follow(mut follower: Follower, call: &Call) -> Option<Result<Answer, Ca
 }
 
 fn chunk(payload: Bytes) -> Piece {
-    Piece::Chunk { payload, has_text: true }
+    Piece::Chunk { payload, ending: Ending { has_text: true, end: None } }
 }
 
 fn usage(payload: Bytes) -> Piece {

@@ -5,15 +5,17 @@ pub(crate) mod probe;
 mod table;
 mod worker;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use evidence::VersionLoad;
 use protocol::{LoadReport, PrefixDigest};
 use routing::{
-    HealthState, PickRequest, Picker, PrefixIndex, ProbeResult, RetryBudget, RouteError, RouteTable,
-    WorkerId, WorkerSnapshot,
+    HealthState, ModelRoutes, PickRequest, Picker, PrefixIndex, ProbeResult, RetryBudget, RouteError,
+    RouteTable, VersionRoute, WorkerId, WorkerSnapshot,
 };
 use telemetry::GatewayMetrics;
 use tokio::sync::watch;
@@ -35,6 +37,8 @@ pub(crate) struct Pool {
     view: Mutex<View>,
     budget: Mutex<RetryBudget>,
     table: ArcSwap<RouteTable>,
+    /// What a controller said last. It goes before what follows from the workers, as long as any serves the model.
+    given: ArcSwap<RouteTable>,
     /// Counts changes of what is served or up.
     changed: watch::Sender<u64>,
     epoch: Instant,
@@ -69,6 +73,7 @@ impl Pool {
             view: Mutex::new(view),
             budget: Mutex::new(RetryBudget::new(&routing.retry_budget)),
             table: ArcSwap::from_pointee(RouteTable::default()),
+            given: ArcSwap::from_pointee(RouteTable::default()),
             changed: watch::Sender::new(0),
             epoch: Instant::now(),
             metrics: metrics.clone(),
@@ -146,7 +151,8 @@ impl Pool {
             turn: *turn,
         };
         let assigned = self.picker.pick(snapshots, &request, prefixes);
-        let pick = if assigned.as_ref().is_ok_and(|pick| is_up(pick.health)) {
+        let bound = call.is_copy || call.wanted_version.is_some();
+        let pick = if bound || assigned.as_ref().is_ok_and(|pick| is_up(pick.health)) {
             assigned?
         } else {
             // The version's workers went away or down since it was assigned: any other is better than none.
@@ -223,15 +229,73 @@ impl Pool {
             version: served.version.as_deref().unwrap_or(UNKNOWN_VERSION),
             up: is_up(self.health_of(served, now)),
         });
-        let models = table::routes(served);
+        let mut models = table::routes(served);
+        for (model, routes) in &self.given.load().models {
+            models.entry(model.clone()).and_modify(|derived| derived.clone_from(routes));
+        }
         let current = self.table.load();
         if current.models == models {
             return false;
         }
+        self.forget_versions(&current, &models);
         let generation = current.generation + 1;
         tracing::info!(generation, models = ?models.keys().collect::<Vec<_>>(), "route table");
         self.table.store(Arc::new(RouteTable { epoch: 0, generation, models }));
         true
+    }
+
+    /// Takes versions that are gone off the metrics' page.
+    fn forget_versions(&self, before: &RouteTable, after: &BTreeMap<String, ModelRoutes>) {
+        for (model, routes) in &before.models {
+            let left = after.get(model);
+            for VersionRoute { version, .. } in &routes.versions {
+                if !left.is_some_and(|left| left.versions.iter().any(|route| route.version == *version)) {
+                    self.metrics.forget_version(model, version);
+                }
+            }
+        }
+    }
+
+    /// Takes a controller's table, if it is newer than the last one; says whether it was.
+    pub(crate) fn take_table(&self, table: RouteTable) -> bool {
+        if let Err(error) = table.validate() {
+            tracing::error!(%error, "the controller's route table is refused");
+            return false;
+        }
+        let view = lock(&self.view);
+        if !table.supersedes(&self.given.load()) {
+            return false;
+        }
+        self.given.store(Arc::new(table));
+        let changed = self.rebuild_table(&view.snapshots, self.now());
+        drop(view);
+        if changed {
+            self.changed.send_modify(|count| *count += 1);
+        }
+        true
+    }
+
+    /// The controller's last table; an empty one where there was none.
+    pub(crate) fn given(&self) -> Arc<RouteTable> {
+        self.given.load_full()
+    }
+
+    /// Each model's versions, and what their workers could do.
+    pub(crate) fn loads(&self) -> BTreeMap<String, BTreeMap<String, VersionLoad>> {
+        let now = self.now();
+        let mut loads: BTreeMap<String, BTreeMap<String, VersionLoad>> = BTreeMap::new();
+        for served in &lock(&self.view).snapshots {
+            let version = served.version.as_deref().unwrap_or(UNKNOWN_VERSION);
+            let of_model = loads.entry(served.model.to_string()).or_default();
+            let load = of_model.entry(version.to_owned()).or_default();
+            load.workers += 1;
+            load.in_flight += self.worker(served.id).in_flight.load(Ordering::Relaxed);
+            if is_up(self.health_of(served, now)) {
+                load.workers_up += 1;
+                load.places += served.max_num_seqs.unwrap_or(0);
+            }
+        }
+        loads
     }
 
     fn worker(&self, id: WorkerId) -> &Arc<WorkerEntry> {

@@ -54,7 +54,7 @@ pub enum Verdict {
     Fail,
 }
 
-/// The judgement of one metric.
+/// The judgement of one metric. Its [`Display`](std::fmt::Display) says it in words.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MetricAssessment {
     /// What is compared.
@@ -78,7 +78,7 @@ pub struct MetricAssessment {
     pub verdict: Verdict,
 }
 
-/// The judgement of a step so far.
+/// The judgement of a step so far. Its [`Display`](std::fmt::Display) says in words what decided it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Assessment {
     /// Fail where one metric fails, pass where all pass, else insufficient.

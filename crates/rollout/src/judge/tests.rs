@@ -61,7 +61,7 @@ fn judged(spec: &JudgeSpec, seed: u64, seconds: u32, ratio: f64, errors: f64) ->
 }
 
 fn text(assessment: &Assessment) -> String {
-    let lines: Vec<String> = assessment.metrics.iter().map(MetricAssessment::in_words).collect();
+    let lines: Vec<String> = assessment.metrics.iter().map(ToString::to_string).collect();
     format!("{:?}\n{}", assessment.verdict, lines.join("\n"))
 }
 
@@ -82,15 +82,7 @@ fn a_version_that_is_no_worse_passes_with_the_margins_told() {
 #[test]
 fn a_version_that_is_half_as_slow_again_fails_within_a_minute_and_says_by_how_much() {
     let judge = judged(&JudgeSpec::default(), 2, 60, 1.5, 1e-4);
-    insta::assert_snapshot!(text(&judge.assess()), @r#"
-    Fail
-    error rate is between 0.2 points lower and 2 points higher, not surely within the margin of 1 point by 180 samples
-    truncation rate is between 2.5 points lower and 10 points higher, not surely within the margin of 5 points by 180 samples
-    empty-answer rate is between 2.5 points lower and 1 point higher, within the margin of 5 points
-    p95 time to first token is 24% to 130% higher, above the 10% that is tolerated (3.35 s beside 2.21 s)
-    p95 inter-token latency is 24% to 88% higher, above the 10% that is tolerated (3.49 s beside 2.26 s)
-    p95 end-to-end latency is 15% to 88% higher, above the 10% that is tolerated (3.22 s beside 2.26 s)
-    "#);
+    insta::assert_snapshot!(judge.assess().to_string(), @"p95 time to first token is 24% to 130% higher, above the 10% that is tolerated: 3.35 s beside 2.21 s; p95 inter-token latency is 24% to 88% higher, above the 10% that is tolerated: 3.49 s beside 2.26 s; p95 end-to-end latency is 15% to 88% higher, above the 10% that is tolerated: 3.22 s beside 2.26 s");
 }
 
 #[test]
@@ -113,9 +105,9 @@ fn nothing_seen_is_no_pass() {
     let assessment = judge.assess();
     assert_eq!(assessment.verdict, Verdict::Insufficient);
     assert_eq!(assessment.metrics.len(), 1, "only errors are waited for");
-    assert_eq!(
-        assessment.metrics[0].in_words(),
-        "error rate is not known yet, not surely within the margin of 1 point by 0 samples"
+    insta::assert_snapshot!(
+        assessment.to_string(),
+        @"error rate is not known yet, not surely within the margin of 1 point after 0 samples"
     );
 }
 
@@ -133,10 +125,7 @@ fn three_users_with_an_error_against_none_are_enough_and_two_are_not() {
     assert_eq!(judge.assess().verdict, Verdict::Insufficient);
     judge.observe(&only_errors(47, 0), &only_errors(3, 1));
     assert_eq!(judge.assess().verdict, Verdict::Fail);
-    insta::assert_snapshot!(text(&judge.assess()), @r#"
-    Fail
-    error rate is surely higher (3.03% beside 0%)
-    "#);
+    insta::assert_snapshot!(judge.assess().to_string(), @"error rate is surely higher: 3.03% beside 0%");
 }
 
 #[test]
@@ -157,6 +146,7 @@ fn too_many_errors_hit_the_guard_also_where_the_stable_version_has_them_too() {
     (0..3).for_each(|_| judge.observe(&only_errors(3, 1), &only_errors(3, 1)));
     let assessment = judge.assess();
     assert!(assessment.guard_hit && assessment.verdict == Verdict::Fail);
+    insta::assert_snapshot!(assessment.to_string(), @"error rate is 33.33%, above the guard");
 }
 
 #[test]
@@ -234,7 +224,7 @@ proptest! {
         for (one, other) in one.assess().metrics.iter().zip(&other.assess().metrics) {
             prop_assert_eq!(one.canary, other.canary);
             let is_near = (one.low - other.low).abs() < 0.1 || one.low.max(other.low) < 0.0;
-            prop_assert!(is_near, "{} and {}", one.in_words(), other.in_words());
+            prop_assert!(is_near, "{} and {}", one, other);
         }
     }
 }

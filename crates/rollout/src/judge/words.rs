@@ -1,8 +1,10 @@
 //! Judgements in words.
 
+use std::fmt;
+
 use evidence::{Latency, Rate};
 
-use super::{Metric, MetricAssessment, UNBOUNDED, Verdict};
+use super::{Assessment, Metric, MetricAssessment, UNBOUNDED, Verdict};
 
 impl Metric {
     /// Its name in sentences.
@@ -78,33 +80,62 @@ impl MetricAssessment {
             (Some(low), Some(high)) => format!("between {} and {}", signed(low), signed(high)),
         })
     }
+}
 
-    /// What was found, as a clause of a reason.
-    pub fn in_words(&self) -> String {
+impl fmt::Display for MetricAssessment {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (name, span) = (self.metric.name(), self.span());
         let span = span.as_deref().unwrap_or("not known yet");
-        let margin = self.metric.size(self.margin);
         match self.verdict {
-            Verdict::Pass => format!("{name} is {span}, within the margin of {margin}"),
-            Verdict::Insufficient => {
-                format!(
-                    "{name} is {span}, not surely within the margin of {margin} by {} samples",
-                    self.samples
-                )
+            Verdict::Pass => {
+                write!(formatter, "{name} is {span}, within the margin of {}", self.metric.size(self.margin))
             }
-            Verdict::Fail if self.tolerance > 0.0 => {
-                let tolerance = self.metric.size(self.tolerance);
-                format!("{name} is {span}, above the {tolerance} that is tolerated{}", self.values())
+            Verdict::Fail => {
+                if self.tolerance > 0.0 {
+                    let tolerance = self.metric.size(self.tolerance);
+                    write!(formatter, "{name} is {span}, above the {tolerance} that is tolerated")?;
+                } else {
+                    write!(formatter, "{name} is surely higher")?;
+                }
+                match (self.canary, self.stable) {
+                    (Some(canary), Some(stable)) => {
+                        write!(
+                            formatter,
+                            ": {} beside {}",
+                            self.metric.value(canary),
+                            self.metric.value(stable)
+                        )
+                    }
+                    _ => Ok(()),
+                }
             }
-            Verdict::Fail => format!("{name} is surely higher{}", self.values()),
+            Verdict::Insufficient => write!(
+                formatter,
+                "{name} is {span}, not surely within the margin of {} after {} samples",
+                self.metric.size(self.margin),
+                self.samples
+            ),
         }
     }
+}
 
-    fn values(&self) -> String {
-        let value = |value| self.metric.value(value);
-        let both = self.canary.zip(self.stable);
-        both.map_or(String::new(), |(canary, stable)| {
-            format!(" ({} beside {})", value(canary), value(stable))
-        })
+impl fmt::Display for Assessment {
+    /// What decided it: the metrics that fail, else those that are not sure, else all.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let worst = self.metrics.iter().map(|metric| metric.verdict).max();
+        let deciding = self.metrics.iter().filter(|metric| Some(metric.verdict) == worst);
+        let mut reasons: Vec<String> = deciding.map(ToString::to_string).collect();
+        if self.guard_hit {
+            let errors = self.metrics.iter().find(|metric| metric.metric == Metric::Rate(Rate::Error));
+            let share = errors.and_then(|metric| metric.canary).unwrap_or_default();
+            if worst != Some(Verdict::Fail) {
+                reasons.clear();
+            }
+            reasons.insert(
+                0,
+                format!("error rate is {}, above the guard", Metric::Rate(Rate::Error).value(share)),
+            );
+        }
+        formatter.write_str(&reasons.join("; "))
     }
 }

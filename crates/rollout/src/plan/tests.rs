@@ -31,8 +31,8 @@ fn assessment(verdict: Verdict) -> Assessment {
         canary: Some(1.3),
         low: 0.12,
         high: 0.48,
-        tolerance: 0.1,
         margin: 0.25,
+        tolerance: 0.1,
         samples: 200,
         verdict,
     };

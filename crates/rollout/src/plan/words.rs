@@ -55,7 +55,7 @@ pub(super) fn passed(rollout: &Rollout, assessment: Option<&Assessment>) -> Stri
 
 fn list(assessment: &Assessment, verdict: Verdict) -> String {
     let of_it = assessment.metrics.iter().filter(|metric| metric.verdict == verdict);
-    let words: Vec<String> = of_it.map(crate::MetricAssessment::in_words).collect();
+    let words: Vec<String> = of_it.map(ToString::to_string).collect();
     if words.is_empty() { "no metric speaks".to_owned() } else { words.join("; ") }
 }
 
@@ -97,7 +97,7 @@ pub(super) fn over(rollout: &Rollout, assessment: Option<&Assessment>, lasted_s:
         (None, _) => "no evidence came in".to_owned(),
         (Some(assessment), _) => {
             let words: Vec<String> =
-                assessment.metrics.iter().map(crate::MetricAssessment::in_words).collect();
+                assessment.metrics.iter().map(ToString::to_string).collect();
             let verdict = match assessment.verdict {
                 Verdict::Pass => "it would pass",
                 Verdict::Insufficient => "the evidence is insufficient",

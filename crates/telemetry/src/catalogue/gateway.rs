@@ -141,6 +141,13 @@ pub const CACHE_ENTRIES: MetricSpec =
 pub const CACHE_BYTES: MetricSpec =
     MetricSpec::gauge("tenk_response_cache_bytes", "Bytes held by the in-process tier.", &[]);
 
+/// Whether rollouts are heard of.
+pub const CONTROLLER_UP: MetricSpec = MetricSpec::gauge(
+    "tenk_gateway_controller_up",
+    "1 while the controller answers, else 0; without it the last route table stays.",
+    &[],
+);
+
 /// The gateway's part of the catalogue.
 pub const ALL: &[&MetricSpec] = &[
     &REQUESTS,
@@ -153,6 +160,7 @@ pub const ALL: &[&MetricSpec] = &[
     &QUEUE_DEPTH,
     &QUEUE_WAIT,
     &REJECTED,
+    &CONTROLLER_UP,
     &RETRIES,
     &RESENDS,
     &WORKER_REQUESTS,

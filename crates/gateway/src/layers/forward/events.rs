@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{AttemptError, Fault, counts_of, read_object};
-use crate::call::{Answer, Piece, Pieces};
+use crate::call::{Answer, End, Ending, Piece, Pieces};
 
 /// How long a worker may take to end its body after the last event before its connection is given up.
 const TAIL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -119,12 +119,15 @@ struct Peek<'a> {
     error: Option<&'a RawValue>,
 }
 
+/// A choice of a chunk or of a whole answer.
 #[derive(Deserialize)]
-struct PeekChoice<'a> {
-    #[serde(borrow)]
+pub(super) struct PeekChoice<'a> {
+    #[serde(borrow, alias = "message")]
     delta: Option<PeekDelta<'a>>,
     #[serde(borrow)]
     text: Option<&'a RawValue>,
+    #[serde(borrow)]
+    finish_reason: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -142,6 +145,33 @@ struct PeekError {
     message: String,
 }
 
+impl PeekChoice<'_> {
+    fn has_text(&self) -> bool {
+        let delta = self.delta.as_ref();
+        let parts = [
+            self.text,
+            delta.and_then(|delta| delta.content),
+            delta.and_then(|delta| delta.reasoning_content),
+            delta.and_then(|delta| delta.tool_calls),
+        ];
+        parts.into_iter().flatten().any(|part| !matches!(part.get(), r#""""# | "[]" | "null"))
+    }
+
+    /// What all choices say together.
+    pub(super) fn ending(choices: &[Self]) -> Ending {
+        let mut ending = Ending::default();
+        for choice in choices {
+            let end = match choice.finish_reason.map(RawValue::get) {
+                None | Some("null" | r#""""#) => None,
+                Some(r#""length""#) => Some(End::Truncated),
+                Some(_) => Some(End::Complete),
+            };
+            ending.add(choice.has_text(), end);
+        }
+        ending
+    }
+}
+
 /// Tells a chunk from token counts and from an error in mid-stream, which ends the stream.
 fn classify(payload: Bytes) -> Result<Piece, StreamFault> {
     let peek: Peek<'_> = read_object(&payload).map_err(|error| {
@@ -156,17 +186,7 @@ fn classify(payload: Bytes) -> Result<Piece, StreamFault> {
     if let (true, Some(usage)) = (choices.is_empty(), peek.usage) {
         return Ok(Piece::Usage { usage: counts_of(usage), payload });
     }
-    let has_text = choices.iter().any(|choice| {
-        let delta = choice.delta.as_ref();
-        let parts = [
-            choice.text,
-            delta.and_then(|delta| delta.content),
-            delta.and_then(|delta| delta.reasoning_content),
-            delta.and_then(|delta| delta.tool_calls),
-        ];
-        parts.into_iter().flatten().any(|part| !matches!(part.get(), r#""""# | "[]"))
-    });
-    Ok(Piece::Chunk { has_text, payload })
+    Ok(Piece::Chunk { ending: PeekChoice::ending(&choices), payload })
 }
 
 #[cfg(test)]
@@ -175,8 +195,8 @@ mod tests {
 
     fn kind(payload: &'static str) -> &'static str {
         match classify(Bytes::from_static(payload.as_bytes())) {
-            Ok(Piece::Chunk { has_text: true, .. }) => "text",
-            Ok(Piece::Chunk { has_text: false, .. }) => "chunk",
+            Ok(Piece::Chunk { ending, .. }) if ending.has_text => "text",
+            Ok(Piece::Chunk { .. }) => "chunk",
             Ok(Piece::Usage { usage: Some(_), .. }) => "usage",
             Ok(Piece::Usage { usage: None, .. }) => "usage that cannot be read",
             Err(StreamFault::Told(_)) => "error",

@@ -19,7 +19,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use tower::Service;
 
-use crate::call::{Answer, Call, TokenCounts};
+use self::events::PeekChoice;
+use crate::call::{Answer, Call, Ending, TokenCounts};
 use crate::error::CallError;
 use crate::pool::WorkerEntry;
 use crate::state::State;
@@ -98,6 +99,14 @@ impl Fault {
         }
     }
 
+    /// Whether the version that the worker serves may be to blame.
+    pub(crate) const fn is_failure(self) -> bool {
+        matches!(
+            self,
+            Self::Connect | Self::BrokenOff | Self::ServerError | Self::EngineFailed | Self::Timeout
+        )
+    }
+
     pub(crate) fn error(self) -> AttemptError {
         let (code, message) = match self {
             Self::Connect => (ErrorCode::Unavailable, "the worker could not be reached; try again shortly"),
@@ -172,12 +181,12 @@ async fn ask(state: &Arc<State>, attempt: &Attempt) -> Result<Answer, AttemptErr
             }
             let body = read_whole(response, state.config.answer_bytes_max).await?;
             let answered = body.clone();
-            let usage = state.compute.run_over(body.len(), move || Ok(usage_of(&answered))).await;
-            let usage = usage.map_err(|_| Fault::ServerError.error())?.map_err(|error| {
+            let told = state.compute.run_over(body.len(), move || Ok(told_by(&answered))).await;
+            let (usage, ending) = told.map_err(|_| Fault::ServerError.error())?.map_err(|error| {
                 tracing::warn!(%error, worker = &*worker.name, "the worker's answer is no JSON object");
                 Fault::ServerError.error()
             })?;
-            Ok(Answer::Whole { body, usage })
+            Ok(Answer::Whole { body, usage, ending })
         }
         StatusCode::TOO_MANY_REQUESTS => Err(Fault::Overloaded.error()),
         StatusCode::SERVICE_UNAVAILABLE => {
@@ -255,14 +264,22 @@ fn is_error_json(body: &[u8]) -> bool {
     serde_json::from_slice::<Value>(body).is_ok_and(|body| body["error"]["message"].is_string())
 }
 
-/// The token counts of an answer that must be a JSON object.
-fn usage_of(body: &[u8]) -> Result<Option<TokenCounts>, serde_json::Error> {
+/// The token counts and the ending of an answer that must be a JSON object.
+fn told_by(body: &[u8]) -> Result<(Option<TokenCounts>, Ending), serde_json::Error> {
     #[derive(Deserialize)]
     struct Answered<'a> {
         #[serde(borrow)]
         usage: Option<&'a RawValue>,
+        #[serde(borrow)]
+        choices: Option<&'a RawValue>,
     }
-    Ok(read_object::<Answered<'_>>(body)?.usage.and_then(counts_of))
+    let answered = read_object::<Answered<'_>>(body)?;
+    let usage = answered.usage.and_then(counts_of);
+    // Whatever else a server puts there is its own business.
+    let choices =
+        answered.choices.and_then(|choices| serde_json::from_str::<Vec<PeekChoice<'_>>>(choices.get()).ok());
+    let ending = choices.map_or(Ending { has_text: true, end: None }, |choices| PeekChoice::ending(&choices));
+    Ok((usage, ending))
 }
 
 /// Reads as much of a JSON object as `T` wants. serde would take a list for a struct as well, and let bytes that are no
@@ -303,7 +320,7 @@ mod tests {
     #[test]
     fn an_answer_must_be_an_object_and_its_usage_may_be_anything() {
         let counts =
-            |body: &str| usage_of(body.as_bytes()).map(|usage| usage.map(|usage| usage.prompt_tokens));
+            |body: &str| told_by(body.as_bytes()).map(|(usage, _)| usage.map(|usage| usage.prompt_tokens));
         assert_eq!(counts(r#"{"usage":{"prompt_tokens":7}}"#).ok(), Some(Some(7)));
         assert_eq!(counts(r#"{"usage":{"prompt_tokens":7,"prompt_tokens_details":{}}}"#).ok(), Some(Some(7)));
         for without in ["{}", r#"{"usage":null}"#, r#"{"usage":"none"}"#, r#"{"usage":{"prompt_tokens":-1}}"#]
@@ -313,7 +330,7 @@ mod tests {
         for broken in ["", "<html>", "7", "[null]", r#"{"usage":{}"#, "data: {}"] {
             assert!(counts(broken).is_err(), "{broken}");
         }
-        assert!(usage_of(b"{\"id\":\"\xff\"}").is_err());
+        assert!(told_by(b"{\"id\":\"\xff\"}").is_err());
     }
 
     #[test]
