@@ -1,6 +1,7 @@
 //! The command line.
 
 mod bench;
+mod rollout;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::bench::{BenchArgs, BenchCommand};
+pub(crate) use self::rollout::{RolloutCommand, SimulateArgs};
 use crate::config::Role;
 use crate::simulated::EngineKind;
 
@@ -50,6 +52,9 @@ pub(crate) enum Command {
     /// List, show and fit the profiles of simulated devices
     #[command(subcommand, after_help = "Example:\n  tenk profile list")]
     Profile(ProfileCommand),
+    /// Try how new versions of a model are judged
+    #[command(subcommand, after_help = "Example:\n  tenk rollout simulate")]
+    Rollout(RolloutCommand),
     /// Make API keys
     #[command(subcommand, after_help = "Example:\n  tenk key new --tenant alice")]
     Key(KeyCommand),

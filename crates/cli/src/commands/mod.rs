@@ -7,6 +7,7 @@ mod gateway;
 mod key;
 mod model;
 mod profile;
+mod rollout;
 mod up;
 mod worker;
 
@@ -31,6 +32,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
         Command::Eval(command) => eval::run(command),
         Command::Bench(command) => bench::run(command).await,
         Command::Profile(command) => profile::run(&command),
+        Command::Rollout(command) => rollout::run(&command),
         Command::Key(command) => key::run(&command),
         Command::Config(command) => config::run(&command),
         Command::Loadtest(command) => command.run(crate::tokenizer::open).await,

@@ -39,6 +39,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "profile",
             "protocol",
             "response-cache",
+            "rollout",
             "routing",
             "scheduler",
             "telemetry",
