@@ -11,7 +11,9 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::bench::{BenchArgs, BenchCommand};
 pub(crate) use self::model::{RegisterArgs, UpAlsoArgs, VersionCommand, WorkerAlsoArgs};
-pub(crate) use self::rollout::{ControllerArgs, ReachArgs, RolloutCommand, StartArgs, StrategyKind};
+pub(crate) use self::rollout::{
+    ControllerArgs, ReachArgs, RolloutCommand, SimulateArgs, StartArgs, StrategyKind,
+};
 use crate::config::Role;
 use crate::simulated::EngineKind;
 
@@ -54,6 +56,9 @@ pub(crate) enum Command {
     /// List, show and fit the profiles of simulated devices
     #[command(subcommand, after_help = "Example:\n  tenk profile list")]
     Profile(ProfileCommand),
+    /// Try how new versions of a model are judged
+    #[command(subcommand, after_help = "Example:\n  tenk rollout simulate")]
+    Rollout(RolloutCommand),
     /// Make API keys
     #[command(subcommand, after_help = "Example:\n  tenk key new --tenant alice")]
     Key(KeyCommand),
@@ -62,9 +67,6 @@ pub(crate) enum Command {
     Config(ConfigCommand),
     /// Start a controller of rollouts alone
     Controller(ControllerArgs),
-    /// Move users from one version of a model to another, judged by what they see
-    #[command(subcommand, after_help = "Example:\n  tenk rollout start chat --to 2 --watch")]
-    Rollout(RolloutCommand),
     /// Measure how well a model predicts
     #[command(subcommand, after_help = "Example:\n  tenk eval perplexity --text README.md --types q8_0,q4_0")]
     Eval(EvalCommand),

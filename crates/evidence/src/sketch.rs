@@ -48,6 +48,11 @@ impl Sketch {
         self.0.values().sum()
     }
 
+    /// Buckets that hold something, from the lowest on, and how much.
+    pub fn buckets(&self) -> impl Iterator<Item = (u16, u64)> {
+        self.0.iter().map(|(bucket, count)| (*bucket, *count))
+    }
+
     /// How many of them lie in `bucket` or above.
     pub fn count_from(&self, bucket: u16) -> u64 {
         self.0.range(bucket..).map(|(_, count)| count).sum()
@@ -79,8 +84,12 @@ impl Sketch {
     /// What was counted after `earlier`.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
+        // Side by side: a gateway is read every second.
+        let mut before = earlier.0.iter().peekable();
         let after = |(bucket, count): (&u16, &u64)| {
-            let count = count.saturating_sub(earlier.0.get(bucket).copied().unwrap_or(0));
+            while before.next_if(|(earlier, _)| *earlier < bucket).is_some() {}
+            let before = before.next_if(|(earlier, _)| *earlier == bucket).map_or(0, |(_, count)| *count);
+            let count = count.saturating_sub(before);
             (count > 0).then_some((*bucket, count))
         };
         Self(self.0.iter().filter_map(after).collect())

@@ -7,10 +7,11 @@
 
 mod judge;
 mod plan;
+pub mod simulate;
 mod spec;
 mod state;
 
-pub use judge::{Assessment, Judge, Metric, MetricAssessment, Verdict};
+pub use judge::{Assessment, Judge, Metric, MetricAssessment, UNBOUNDED, Verdict};
 pub use plan::{Command, Decision, Fleet, Observed, Refused};
 pub use spec::{
     CapacitySpec, JudgeSpec, QualitySpec, Spec, SpecError, Step, Strategy, WarmSpec, weight_of_percent,

@@ -1,6 +1,7 @@
 //! `tenk rollout`
 
 mod client;
+mod simulate;
 mod start;
 mod table;
 
@@ -61,6 +62,7 @@ pub(super) fn run(command: RolloutCommand) -> Result<ExitCode> {
         RolloutCommand::Pause { model, resume, reach } => {
             command_to(&reach, &model, if resume { "resume" } else { "pause" })?;
         }
+        RolloutCommand::Simulate(args) => return simulate::run(&args),
         RolloutCommand::History { model, json, reach } => {
             let records: Vec<Record> = Client::new(&reach)?.get(&client::path(&model, "history"))?;
             print(&if json {

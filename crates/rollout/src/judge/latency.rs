@@ -25,7 +25,7 @@ const RUN_IN: u64 = 20;
 const GUESS: (f64, f64) = (1.0 - QUANTILE, 40.0);
 /// Multiples of the odds that are bet on. A time that is 1.5 times as long brings 3 times the odds where the logarithm
 /// of times has a standard deviation of a half, and more where they vary less.
-const MULTIPLES: [f64; 4] = [1.5, 2.5, 4.0, 10.0];
+const MULTIPLES: [f64; 3] = [1.5, 2.5, 5.0];
 /// Ratios that are tried, as powers of a bucket's ratio: from a half to three.
 const POWERS: [i16; 19] = [-35, -20, -12, -8, -5, -3, -1, 1, 3, 5, 7, 9, 11, 14, 18, 24, 32, 42, 55];
 

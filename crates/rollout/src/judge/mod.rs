@@ -24,11 +24,14 @@ use serde::{Deserialize, Serialize};
 use self::budget::{Levels, levels};
 use self::latency::LatencyTest;
 use self::quality::QualityTest;
-use self::rate::{ERRORS_MIN, RateTest};
+use self::rate::RateTest;
 use crate::JudgeSpec;
 
 /// Stands for "any number" in [`MetricAssessment::low`] and [`MetricAssessment::high`], for JSON has no infinity.
 pub const UNBOUNDED: f64 = 1e6;
+
+/// Users with an error from whom on the absolute guard holds.
+const GUARD_USERS_MIN: u64 = 3;
 
 /// What is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -186,7 +189,8 @@ impl Judge {
     fn guard_hit(&self) -> bool {
         let errors = self.rates.iter().filter(|test| test.rate() == Rate::Error).map(RateTest::canary);
         errors.into_iter().any(|count| {
-            count.events >= ERRORS_MIN && count.events as f64 > self.spec.error_guard * count.trials as f64
+            count.events >= GUARD_USERS_MIN
+                && count.events as f64 > self.spec.error_guard * count.trials as f64
         })
     }
 }

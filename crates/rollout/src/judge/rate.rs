@@ -15,8 +15,8 @@ const ERROR_TOLERANCE: f64 = 0.0;
 /// Truncated and empty answers fail above this, in margins. Who asks decides about them as well as the version does,
 /// and a few users ask for much: shares differ a little also between two halves of one version's users.
 const ANSWER_TOLERANCE: f64 = 0.2;
-/// Fewer users with an error than this fail nobody: two may have met the same accident.
-pub(super) const ERRORS_MIN: u64 = 3;
+/// Fewer users with an error than this fail nobody, however small the new version's share of the traffic is.
+const ERRORS_MIN: u64 = 2;
 /// What a rate is guessed to be, until so many requests are heard.
 const GUESS: (f64, f64) = (2e-4, 50.0);
 /// Multiples of the odds that are bet on: far ones, since from one error in 10,000 to two in a hundred it is far.

@@ -281,7 +281,7 @@ proptest! {
                     prop_assert_eq!(moment.verdict, Some(Verdict::Pass));
                     prop_assert!(moment.users >= 20);
                 }
-                prop_assert!(!rollout.paused && !(judged && moment.guard_hit));
+                prop_assert!(!(rollout.paused || judged && moment.guard_hit));
                 let index = |phase| match phase { Phase::Step { index } | Phase::Held { index } => index as i64, _ => -1 };
                 prop_assert_eq!(index(next.phase), index(rollout.phase) + 1);
             }
