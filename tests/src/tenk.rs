@@ -37,6 +37,16 @@ impl Launch {
         Self::new("worker").arg("--model").arg(model).arg("--threads").arg("1")
     }
 
+    /// `tenk worker` that is simulated, for a version of the registry.
+    pub fn simulated_worker(reference: &str) -> Self {
+        Self::new("worker").arg("--engine").arg("simulated").arg("--model").arg(reference)
+    }
+
+    /// `tenk controller` that asks versions through a gateway.
+    pub fn controller(gateway: &str) -> Self {
+        Self::new("controller").env("TENK_CONTROLLER__INTERVAL_MS", "200").arg("--gateway").arg(gateway)
+    }
+
     /// `tenk gateway` for these workers. It looks at them often, so that tests are quick.
     pub fn gateway<'a>(workers: impl IntoIterator<Item = &'a Tenk>) -> Self {
         Self::gateway_of(workers.into_iter().map(Tenk::url))
@@ -89,7 +99,10 @@ impl Launch {
     pub async fn start(self) -> Result<Tenk> {
         let folder = tempfile::tempdir()?;
         let mut command = command()?;
-        command.env("TENK_LOG", "info").envs(self.env).arg(self.role);
+        command.env("TENK_LOG", "info").env("TENK_CONTROLLER__STATE_DIR", folder.path().join("controller"));
+        // Several tests may have one inside.
+        command.env("TENK_CONTROLLER__LISTEN", "127.0.0.1:0");
+        command.envs(self.env).arg(self.role);
         command.arg("--listen").arg(self.listen);
         if let Some(toml) = self.config {
             let path = folder.path().join("tenk.toml");

@@ -36,6 +36,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Where aliases of versions are kept, so that `stable` and `canary` follow what was decided.
 pub trait Aliases: Send + Sync + fmt::Debug {
+    /// The version that an alias of a model means. Blocks.
+    fn get(&self, model: &str, alias: &str) -> Option<String>;
+
     /// Moves an alias of a model, or takes it away. Blocks.
     fn set(&self, model: &str, alias: &str, version: Option<&str>) -> Result<(), String>;
 }
@@ -85,7 +88,7 @@ impl Controller {
         };
         let listeners = Listeners {
             webhook: config.webhook_url.clone().map(Webhook::start),
-            aliases: aliases.map(AliasWriter::start),
+            aliases: aliases.map(AliasKeeper::start),
             metrics,
         };
         let executor = Executor {
@@ -141,12 +144,16 @@ impl Controller {
     }
 }
 
-/// Writes aliases one after the other, beside the task that decides. The last word of each counts.
+/// Reads aliases, and writes them one after the other beside the task that decides. The last word of each counts.
 #[derive(Debug)]
-pub(crate) struct AliasWriter(mpsc::UnboundedSender<[(String, String, Option<String>); 2]>);
+pub(crate) struct AliasKeeper {
+    aliases: Arc<dyn Aliases>,
+    told: mpsc::UnboundedSender<[(String, String, Option<String>); 2]>,
+}
 
-impl AliasWriter {
+impl AliasKeeper {
     fn start(aliases: Arc<dyn Aliases>) -> Self {
+        let reading = Arc::clone(&aliases);
         let (tell, mut told) = mpsc::unbounded_channel::<[(String, String, Option<String>); 2]>();
         tokio::spawn(async move {
             while let Some(both) = told.recv().await {
@@ -163,7 +170,13 @@ impl AliasWriter {
                 let _ = ended.await;
             }
         });
-        Self(tell)
+        Self { aliases: reading, told: tell }
+    }
+
+    /// The version that is said to be stable.
+    pub(crate) async fn stable(&self, model: &str) -> Option<String> {
+        let (aliases, model) = (Arc::clone(&self.aliases), model.to_owned());
+        tokio::task::spawn_blocking(move || aliases.get(&model, "stable")).await.ok().flatten()
     }
 
     /// Says which version is stable and which is the new one. Decisions are few.
@@ -171,6 +184,6 @@ impl AliasWriter {
         let alias = |name: &str, version: Option<&str>| {
             (model.to_owned(), name.to_owned(), version.map(str::to_owned))
         };
-        let _ = self.0.send([alias("stable", Some(stable)), alias("canary", canary)]);
+        let _ = self.told.send([alias("stable", Some(stable)), alias("canary", canary)]);
     }
 }

@@ -133,24 +133,7 @@ impl Config {
                 self.listen
             ));
         }
-        for key in &self.keys {
-            if key.tenant.is_empty() || key.tenant.len() > 64 {
-                return refuse("a `tenant` in `[[gateway.keys]]` must have 1 to 64 characters".into());
-            }
-            if key.sha256.len() != 64 || hex::decode(&key.sha256).is_err() {
-                return refuse(format!(
-                    "the `sha256` of tenant `{}` must be 64 hexadecimal digits, as `tenk key new` prints them",
-                    key.tenant
-                ));
-            }
-            let same = |other: &&KeyConfig| other.sha256.eq_ignore_ascii_case(&key.sha256);
-            if let Some(first) = self.keys.iter().find(same).filter(|first| first.tenant != key.tenant) {
-                let (one, other) = (&first.tenant, &key.tenant);
-                return refuse(format!(
-                    "tenants `{one}` and `{other}` have the same key; make one of them a new one"
-                ));
-            }
-        }
+        self.check_keys()?;
         for (index, worker) in self.workers.iter().enumerate() {
             check_address("worker", worker, "http://127.0.0.1:8081")?;
             // Names of hosts and schemes mean the same in any case, and an address the same with its last slash.
@@ -197,6 +180,29 @@ impl Config {
             }
             None => Ok(()),
         }
+    }
+
+    fn check_keys(&self) -> Result<(), ConfigError> {
+        let refuse = |text: String| Err(ConfigError(text));
+        for key in &self.keys {
+            if key.tenant.is_empty() || key.tenant.len() > 64 {
+                return refuse("a `tenant` in `[[gateway.keys]]` must have 1 to 64 characters".into());
+            }
+            if key.sha256.len() != 64 || hex::decode(&key.sha256).is_err() {
+                return refuse(format!(
+                    "the `sha256` of tenant `{}` must be 64 hexadecimal digits, as `tenk key new` prints them",
+                    key.tenant
+                ));
+            }
+            let same = |other: &&KeyConfig| other.sha256.eq_ignore_ascii_case(&key.sha256);
+            if let Some(first) = self.keys.iter().find(same).filter(|first| first.tenant != key.tenant) {
+                let (one, other) = (&first.tenant, &key.tenant);
+                return refuse(format!(
+                    "tenants `{one}` and `{other}` have the same key; make one of them a new one"
+                ));
+            }
+        }
+        Ok(())
     }
 }
 

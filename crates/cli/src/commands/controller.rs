@@ -90,6 +90,11 @@ fn is_taken(error: &anyhow::Error) -> bool {
 struct InRegistry(Registry);
 
 impl Aliases for InRegistry {
+    fn get(&self, model: &str, alias: &str) -> Option<String> {
+        let selector = alias.parse().ok()?;
+        Some(self.0.get(model, &selector).ok()?.version.to_string())
+    }
+
     fn set(&self, model: &str, alias: &str, version: Option<&str>) -> Result<(), String> {
         // Versions that come from elsewhere have other names.
         let Ok(number) = version.map(str::parse::<u64>).transpose() else { return Ok(()) };

@@ -19,7 +19,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::book::{Book, Entry};
 use crate::fleet::Gateways;
 use crate::probe::{Prober, Prompts};
-use crate::server::AliasWriter;
+use crate::server::AliasKeeper;
 use crate::store::Store;
 use crate::watched::Watched;
 use crate::webhook::Webhook;
@@ -53,7 +53,7 @@ pub(crate) struct Published {
 #[derive(Debug)]
 pub(crate) struct Listeners {
     pub(crate) webhook: Option<Webhook>,
-    pub(crate) aliases: Option<AliasWriter>,
+    pub(crate) aliases: Option<AliasKeeper>,
     pub(crate) metrics: ControllerMetrics,
 }
 
@@ -233,8 +233,15 @@ impl Executor {
             if entry.active().is_some() || has_workers {
                 continue;
             }
-            let up = versions.iter().filter(|(_, load)| load.workers_up > 0);
-            let Some((version, _)) = up.max_by_key(|(_, load)| load.workers_up) else { continue };
+            let said = match &self.listeners.aliases {
+                Some(aliases) => aliases.stable(&model).await,
+                None => None,
+            };
+            let up = || versions.iter().filter(|(_, load)| load.workers_up > 0);
+            let said = up().find(|(version, _)| said.as_ref() == Some(version));
+            // Of several with as many workers, the first by name: versions count up.
+            let most = || up().rev().max_by_key(|(_, load)| load.workers_up);
+            let Some((version, _)) = said.or_else(most) else { continue };
             let reason = match entry.stable.as_str() {
                 "" => format!("{version} is the version that was found"),
                 gone => format!("no worker of {gone} is left, and {version} has some"),
