@@ -143,4 +143,12 @@ mod tests {
         std::fs::write(&path, "model: chat\nto: \"2\"\nstep: 3\n").unwrap();
         assert!(format!("{:#}", parsed(&format!("--file {}", path.display())).unwrap_err()).contains("step"));
     }
+
+    #[test]
+    fn the_example_has_the_defaults_that_it_says() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/rollout.yaml");
+        let mut expected = Spec::new("chat", "2");
+        expected.judge.quality = Some(QualitySpec::default());
+        assert_eq!(parsed(&format!("--file {path}")).unwrap(), expected);
+    }
 }

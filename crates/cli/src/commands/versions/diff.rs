@@ -21,7 +21,9 @@ pub(super) fn diff(registry: &Registry, from: &Version, to: &Version) -> Result<
     let checksum = |version: &Version| version.checksum.clone().unwrap_or_else(|| "none".into());
     lines.compare("checksum", &checksum(from), &checksum(to));
     if from.size_bytes != to.size_bytes {
-        let change = relative(from.size_bytes as f64, to.size_bytes as f64);
+        let has_both = from.checksum.is_some() && to.checksum.is_some();
+        let bytes = |version: &Version| version.size_bytes as f64;
+        let change = if has_both { relative(bytes(from), bytes(to)) } else { String::new() };
         lines.add("size", &format!("{} → {}{change}", size(from), size(to)));
     }
     let quantization = |version: &Version| version.quantization.clone().unwrap_or_else(|| "none".into());
