@@ -79,7 +79,9 @@ fn addresses(up: &Tenk) -> Result<Vec<SocketAddr>> {
     let mut found = Vec::new();
     for piece in log.split("http://").skip(1) {
         let end = piece.find(|c: char| !(c.is_ascii_digit() || c == '.' || c == ':')).unwrap_or(piece.len());
+        // The controller is named as well, and has a page of its own.
         if let Ok(address) = piece[..end].parse::<SocketAddr>()
+            && piece[end..].starts_with("/metrics")
             && address != up.address()
             && !found.contains(&address)
         {

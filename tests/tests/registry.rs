@@ -1,5 +1,7 @@
 //! A version from the registry to a worker, with real processes.
 
+#![expect(clippy::expect_used, reason = "all of it is test")]
+
 use std::ffi::OsStr;
 use std::path::Path;
 
