@@ -31,6 +31,8 @@ const PEER_TIMEOUT: Duration = Duration::from_secs(30);
 /// A gateway's evidence of several models and its prompts.
 const BODY_BYTES_MAX: usize = 16 << 20;
 const BODIES_BYTES_MAX: usize = 256 << 20;
+/// Decisions that wait for the registry to move their aliases.
+const ALIASES_MAX: usize = 256;
 /// How long answers may take to go out at the end.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -148,13 +150,13 @@ impl Controller {
 #[derive(Debug)]
 pub(crate) struct AliasKeeper {
     aliases: Arc<dyn Aliases>,
-    told: mpsc::UnboundedSender<[(String, String, Option<String>); 2]>,
+    told: mpsc::Sender<[(String, String, Option<String>); 2]>,
 }
 
 impl AliasKeeper {
     fn start(aliases: Arc<dyn Aliases>) -> Self {
         let reading = Arc::clone(&aliases);
-        let (tell, mut told) = mpsc::unbounded_channel::<[(String, String, Option<String>); 2]>();
+        let (tell, mut told) = mpsc::channel::<[(String, String, Option<String>); 2]>(ALIASES_MAX);
         tokio::spawn(async move {
             while let Some(both) = told.recv().await {
                 let aliases = Arc::clone(&aliases);
@@ -179,11 +181,13 @@ impl AliasKeeper {
         tokio::task::spawn_blocking(move || aliases.get(&model, "stable")).await.ok().flatten()
     }
 
-    /// Says which version is stable and which is the new one. Decisions are few.
+    /// Says which version is stable and which is the new one. Never waits.
     pub(crate) fn write(&self, model: &str, stable: &str, canary: Option<&str>) {
         let alias = |name: &str, version: Option<&str>| {
             (model.to_owned(), name.to_owned(), version.map(str::to_owned))
         };
-        let _ = self.told.send([alias("stable", Some(stable)), alias("canary", canary)]);
+        if self.told.try_send([alias("stable", Some(stable)), alias("canary", canary)]).is_err() {
+            tracing::warn!(model, "aliases are not moved, as too many wait for the registry");
+        }
     }
 }

@@ -22,8 +22,17 @@ impl Webhook {
         let (tell, mut told) = mpsc::channel::<String>(QUEUE_MAX);
         tokio::spawn(async move {
             while let Some(body) = told.recv().await {
-                let url = url.clone();
-                let _ = tokio::task::spawn_blocking(move || send(&url, &body)).await;
+                for attempt in 1..=ATTEMPTS {
+                    let (url, body) = (url.clone(), body.clone());
+                    match tokio::task::spawn_blocking(move || send(&url, &body)).await {
+                        Ok(Err(error)) if attempt < ATTEMPTS => {
+                            tracing::debug!(error, "the webhook is tried again");
+                            tokio::time::sleep(Duration::from_secs(1 << attempt)).await;
+                        }
+                        Ok(Err(error)) => tracing::warn!(error, "the webhook does not take a decision"),
+                        _ => break,
+                    }
+                }
             }
         });
         Self(tell)
@@ -38,16 +47,8 @@ impl Webhook {
     }
 }
 
-fn send(url: &str, body: &str) {
-    let agent: Agent =
-        Agent::config_builder().timeout_global(Some(TIMEOUT)).http_status_as_error(true).build().into();
-    for attempt in 1..=ATTEMPTS {
-        match agent.post(url).header("content-type", "application/json").send(body) {
-            Ok(_) => return,
-            Err(error) if attempt == ATTEMPTS => {
-                tracing::warn!(%error, "the webhook does not take a decision")
-            }
-            Err(_) => std::thread::sleep(Duration::from_secs(1 << attempt)),
-        }
-    }
+fn send(url: &str, body: &str) -> Result<(), String> {
+    let agent: Agent = Agent::config_builder().timeout_global(Some(TIMEOUT)).build().into();
+    let sent = agent.post(url).header("content-type", "application/json").send(body);
+    sent.map(drop).map_err(|error| error.to_string())
 }

@@ -32,7 +32,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
         Command::Worker(args) => worker::run(args).await,
         Command::Model(command) => model::run(command),
         Command::Controller(args) => controller::run(args).await,
-        Command::Rollout(command) => rollout::run(command),
+        Command::Rollout(command) => rollout::run(command).await,
         Command::Eval(command) => eval::run(command),
         Command::Bench(command) => bench::run(command).await,
         Command::Profile(command) => profile::run(&command),

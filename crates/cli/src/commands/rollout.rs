@@ -20,7 +20,7 @@ use crate::args::RolloutCommand;
 /// From one look to the next.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-pub(super) fn run(command: RolloutCommand) -> Result<ExitCode> {
+pub(super) async fn run(command: RolloutCommand) -> Result<ExitCode> {
     match command {
         RolloutCommand::Start(args) => {
             let client = Client::new(&args.reach)?;
@@ -29,7 +29,7 @@ pub(super) fn run(command: RolloutCommand) -> Result<ExitCode> {
             let model = spec.model.clone();
             let status: Status = client.post("/v1/rollouts", &serde_json::to_value(&spec)?)?;
             if watch {
-                return follow(&client, &model);
+                return follow(&client, &model).await;
             }
             print(&table::status(&status))?;
             eprintln!("tenk rollout status {model} --watch    shows how it goes");
@@ -46,7 +46,7 @@ pub(super) fn run(command: RolloutCommand) -> Result<ExitCode> {
         RolloutCommand::Status { model: Some(model), watch, json, reach } => {
             let client = Client::new(&reach)?;
             if watch {
-                return follow(&client, &model);
+                return follow(&client, &model).await;
             }
             let status: Status = client.get(&client::path(&model, ""))?;
             print(&if json {
@@ -81,7 +81,7 @@ fn command_to(reach: &crate::args::ReachArgs, model: &str, command: &str) -> Res
 }
 
 /// Shows how a rollout goes until it is over: on a terminal in place, else a line for each news.
-fn follow(client: &Client, model: &str) -> Result<ExitCode> {
+async fn follow(client: &Client, model: &str) -> Result<ExitCode> {
     let in_place = std::io::stdout().is_terminal();
     let (mut shown, mut told) = (0, String::new());
     loop {
@@ -102,7 +102,7 @@ fn follow(client: &Client, model: &str) -> Result<ExitCode> {
         match status.rollout.map(|rollout| rollout.phase) {
             Some(Phase::Done { outcome: Outcome::Reverted }) => return Ok(ExitCode::FAILURE),
             Some(Phase::Done { .. }) | None => return Ok(ExitCode::SUCCESS),
-            Some(_) => std::thread::sleep(INTERVAL),
+            Some(_) => tokio::time::sleep(INTERVAL).await,
         }
     }
 }
