@@ -4,6 +4,8 @@
 
 use std::ffi::OsStr;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -111,14 +113,37 @@ async fn controller(folder: &TempDir, gateway: &Tenk, address: SocketAddr, redis
     launch.start().await.expect("starts")
 }
 
-/// Load that asks each question once and stops when it is told to.
-fn load(gateway: &Tenk, per_s: u32, seconds: u32) -> JoinHandle<tests::Ended> {
-    let args = format!(
-        "loadtest run --target {} --rate {per_s} --duration-s {seconds} --prompt-tokens 64 --max-tokens 8 \
-         --streamed 0.5",
-        gateway.url()
-    );
-    tokio::spawn(async move { run_to_end(args.split(' ')).await.expect("ends") })
+/// Load that asks each question once, for as long as it is wanted.
+struct Load {
+    wanted: Arc<AtomicBool>,
+    running: JoinHandle<()>,
+}
+
+impl Load {
+    fn start(gateway: &Tenk, per_s: u32) -> Self {
+        let wanted = Arc::new(AtomicBool::new(true));
+        let (target, going_on) = (gateway.url(), Arc::clone(&wanted));
+        let running = tokio::spawn(async move {
+            for seed in 0.. {
+                let args = format!(
+                    "loadtest run --target {target} --rate {per_s} --duration-s 8 --prompt-tokens 64 --max-tokens 8 \
+                     --streamed 0.5 --seed {seed}"
+                );
+                let ended = run_to_end(args.split(' ')).await.expect("ends");
+                assert!(ended.status.success() && ended.stdout.contains(" 0 failed"), "{ended:?}");
+                if !going_on.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
+        });
+        Self { wanted, running }
+    }
+
+    /// Ends it, and fails if any request did.
+    async fn end(self) {
+        self.wanted.store(false, Ordering::Relaxed);
+        self.running.await.expect("no request failed");
+    }
 }
 
 /// So quick that a step takes seconds; what is proven is who moves, and not how surely.
@@ -133,15 +158,14 @@ fn actions(history: &[Value]) -> Vec<&str> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_good_version_is_promoted_while_its_controller_is_killed_at_each_phase_and_no_request_fails() {
     let mut fleet = Fleet::start(None).await;
-    let load = load(&fleet.gateway, 200, 30);
+    let load = Load::start(&fleet.gateway, 200);
     fleet.roll_out(lenient()).await;
     let history = fleet.over(true).await;
     let of_rollout: Vec<&str> = actions(&history).into_iter().filter(|action| *action != "pinned").collect();
     assert_eq!(of_rollout, ["started", "stepped", "stepped", "promoting", "promoted"], "{history:#?}");
     let epochs: Vec<u64> = history.iter().filter_map(|record| record["epoch"].as_u64()).collect();
     assert!(epochs.windows(2).all(|pair| pair[0] <= pair[1]) && epochs.last() > Some(&3), "{epochs:?}");
-    let ended = load.await.expect("ends");
-    assert!(ended.status.success() && ended.stdout.contains(" 0 failed"), "{ended:?}");
+    load.end().await;
     let asked = json!({"model": "chat", "max_tokens": 2, "messages": [{"role": "user", "content": "hello"}]});
     let answer = fleet.gateway.api().post(CHAT, &asked).await.expect("an answer");
     assert_eq!((answer.status, answer.header("x-tenk-model-version")), (200, "2"));
@@ -154,7 +178,7 @@ async fn a_version_whose_workers_fail_is_reverted_with_its_evidence_though_no_cl
         let fault = json!({"kind": "error_rate", "share": 0.1});
         assert!(worker.api().post("/admin/faults", &fault).await.expect("an answer").status < 300);
     }
-    let load = load(&fleet.gateway, 50, 20);
+    let load = Load::start(&fleet.gateway, 50);
     // The judge is to find it, and not the absolute guard.
     fleet.roll_out(json!({"error_guard": 0.9})).await;
     let history = fleet.over(false).await;
@@ -162,8 +186,7 @@ async fn a_version_whose_workers_fail_is_reverted_with_its_evidence_though_no_cl
     assert!(reverted["reason"].as_str().is_some_and(|reason| reason.contains("error rate")), "{reverted:#}");
     assert!(reverted["assessment"]["metrics"].as_array().is_some_and(|metrics| !metrics.is_empty()));
     assert_eq!(fleet.status().await.expect("a status")["stable"], "1");
-    let ended = load.await.expect("ends");
-    assert!(ended.status.success() && ended.stdout.contains(" 0 failed"), "{ended:?}");
+    load.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
