@@ -9,6 +9,7 @@ mod lifecycle;
 mod metrics;
 mod pass_through;
 mod retry;
+mod rollout;
 mod routing;
 mod streams;
 mod support;
