@@ -46,7 +46,11 @@ impl Book {
         let routes = |entry: &Entry| match &entry.rollout {
             Some(rollout) if rollout.is_active() => rollout.routes(),
             last => ModelRoutes {
-                versions: vec![VersionRoute::active(&entry.stable, RouteTable::WEIGHT_TOTAL, "default")],
+                versions: vec![VersionRoute::active(
+                    &entry.stable,
+                    RouteTable::WEIGHT_TOTAL,
+                    RouteTable::POOL,
+                )],
                 // The shuffle stays, so that nobody moves.
                 salt: last.as_ref().map_or_else(String::new, |rollout| rollout.id.clone()),
                 observe: None,

@@ -144,7 +144,7 @@ impl Rollout {
         let weight = self.weight();
         let version = |name: &str, weight: u32, state| VersionRoute {
             state,
-            ..VersionRoute::active(name, weight, POOL)
+            ..VersionRoute::active(name, weight, RouteTable::POOL)
         };
         let by_weight = |name: &str, weight| {
             // Without users a version stays warm, and can be asked for.
@@ -185,6 +185,3 @@ impl Rollout {
         Some(Observe { step, prompts_per_min, mirror_to: (mirror > 0).then(|| self.spec.to.clone()), mirror })
     }
 }
-
-/// All workers are of one pool; the version tells them apart.
-const POOL: &str = "default";

@@ -95,6 +95,8 @@ impl ModelRoutes {
 }
 
 impl RouteTable {
+    /// The pool of workers that were given by address, of which the version alone tells them apart.
+    pub const POOL: &str = "default";
     /// What the weights of a model's active versions add up to: a weight of 500 is 5% of the users.
     pub const WEIGHT_TOTAL: u32 = 10_000;
     /// The most models in a table.

@@ -27,9 +27,6 @@ pub(crate) use worker::WorkerEntry;
 /// The version of a worker that does not say which it serves. Its answers are never cached.
 pub(crate) const UNKNOWN_VERSION: &str = "unknown";
 
-/// The pool of workers that were given by address.
-const POOL: &str = "default";
-
 /// All workers.
 pub(crate) struct Pool {
     workers: Vec<Arc<WorkerEntry>>,
@@ -319,7 +316,7 @@ impl probe::Probed {
     /// Snapshots of what a worker serves; `None` keeps what was known.
     fn served(&self, id: WorkerId) -> Option<Vec<WorkerSnapshot>> {
         let snapshot = |model: &str, report: Option<&LoadReport>| {
-            let mut snapshot = WorkerSnapshot::new(id, POOL, model);
+            let mut snapshot = WorkerSnapshot::new(id, RouteTable::POOL, model);
             if let Some(report) = report {
                 snapshot.apply_report(report);
             }

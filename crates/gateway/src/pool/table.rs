@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 
 use routing::{ModelRoutes, RouteTable, VersionRoute};
 
-use super::POOL;
-
 /// What one worker serves.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Served<'a> {
@@ -43,7 +41,7 @@ fn shares(versions: &BTreeMap<&str, Share>) -> ModelRoutes {
         // Rounding goes to the neighbours, and the weights add up whatever it does.
         let end = RouteTable::WEIGHT_TOTAL * counted / total;
         let weight = end - std::mem::replace(&mut given, end);
-        VersionRoute::active(*version, weight, POOL)
+        VersionRoute::active(*version, weight, RouteTable::POOL)
     });
     ModelRoutes::new(routes.collect())
 }
