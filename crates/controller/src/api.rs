@@ -3,17 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::extract::{Path, Request, State as Shared};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use http_server::Bodies;
+use http_server::{Bodies, Failed, has_key};
 use protocol::{ApiError, ErrorCode};
 use rollout::{Command, Spec};
 use serde::de::DeserializeOwned;
-use subtle::ConstantTimeEq;
 use telemetry::Registry;
 use tokio::sync::{mpsc, oneshot};
 
@@ -33,24 +31,6 @@ pub(crate) struct Front {
     pub(crate) registry: Arc<Registry>,
     pub(crate) bodies: Arc<Bodies>,
     pub(crate) api_key: Option<Arc<str>>,
-}
-
-/// An error as OpenAI's clients know it.
-struct Failed(ApiError);
-
-impl From<ApiError> for Failed {
-    fn from(error: ApiError) -> Self {
-        Self(error)
-    }
-}
-
-impl IntoResponse for Failed {
-    fn into_response(self) -> Response {
-        let status = axum::http::StatusCode::from_u16(self.0.code.http_status());
-        let status = status.unwrap_or(axum::http::StatusCode::INTERNAL_SERVER_ERROR);
-        let body = Body::from(self.0.to_json());
-        (status, [(axum::http::header::CONTENT_TYPE, "application/json")], body).into_response()
-    }
 }
 
 /// The paths; [`openapi`] describes them.
@@ -76,10 +56,8 @@ pub(crate) fn router(front: Front) -> Router {
 }
 
 async fn authenticate(Shared(front): Shared<Front>, request: Request, next: Next) -> Response {
-    let given = request.headers().get(axum::http::header::AUTHORIZATION).map(|value| value.as_bytes());
-    let given = given.and_then(|value| value.strip_prefix(b"Bearer ")).unwrap_or_default();
     match &front.api_key {
-        Some(key) if !bool::from(given.ct_eq(key.as_bytes())) => {
+        Some(key) if !has_key(request.headers(), key) => {
             let message = "the controller's key is needed, as `Authorization: Bearer KEY`";
             Failed(ApiError::new(ErrorCode::Unauthenticated, message)).into_response()
         }

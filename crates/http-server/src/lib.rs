@@ -1,12 +1,14 @@
-//! What gateway and worker share as servers of HTTP, whatever it is that they serve.
+//! What gateway, worker and controller share as servers of HTTP, whatever it is that they serve.
 //!
-//! Both listen to whoever calls, and neither must be held by a peer that says nothing, takes nothing in, or sends more
+//! They listen to whoever calls, and none must be held by a peer that says nothing, takes nothing in, or sends more
 //! than there is room for; nor may what one request computes hold up the connections of all others.
 
 mod bodies;
 mod compute;
 mod connections;
+mod replies;
 
 pub use bodies::{Bodies, Body};
 pub use compute::{Compute, INLINE_BYTES_MAX};
 pub use connections::Connections;
+pub use replies::{Failed, has_key};

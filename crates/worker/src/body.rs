@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use axum::extract::{FromRequest, Request};
-use http_server::Body;
+use http_server::{Body, Failed};
 use protocol::{ApiError, Generation, parse_json};
 use serde::de::DeserializeOwned;
 
 use crate::app::App;
-use crate::error::Failed;
 
 /// A whole body.
 pub(crate) struct RequestBody(Body);

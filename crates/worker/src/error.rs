@@ -1,7 +1,5 @@
-//! The one place where errors become HTTP.
+//! Why a worker does not do what it was asked, in words.
 
-use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, StatusCode, header};
 use protocol::{ApiError, ErrorCode};
 
 /// Why a worker cannot start or go on.
@@ -40,30 +38,6 @@ pub enum WorkerError {
     /// The server broke off.
     #[error(transparent)]
     Io(#[from] std::io::Error),
-}
-
-/// An [`ApiError`] on its way out.
-#[derive(Debug)]
-pub(crate) struct Failed(pub(crate) ApiError);
-
-impl From<ApiError> for Failed {
-    fn from(error: ApiError) -> Self {
-        Self(error)
-    }
-}
-
-impl IntoResponse for Failed {
-    fn into_response(self) -> Response {
-        let status =
-            StatusCode::from_u16(self.0.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = (status, self.0.to_json()).into_response();
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if matches!(self.0.code, ErrorCode::Overloaded | ErrorCode::Unavailable) {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-        }
-        response
-    }
 }
 
 /// What a client hears when all places of a kind are taken.

@@ -8,13 +8,13 @@ use axum::response::Response;
 use engine::LoadedModel;
 use engine::chat_template::TemplateError;
 use http::HeaderMap;
+use http_server::Failed;
 use protocol::{ApiError, ChatRequest, ErrorCode, Generation, chat_digests};
 use serde_json::Value;
 
 use super::request_id;
 use crate::app::{App, unix_s};
 use crate::body::RequestBody;
-use crate::error::Failed;
 use crate::format::Envelope;
 use crate::format::chat::ChatFormat;
 use crate::format::respond::{Delivery, respond};

@@ -7,13 +7,13 @@ use axum::extract::State;
 use axum::response::Response;
 use engine::LoadedModel;
 use http::HeaderMap;
+use http_server::Failed;
 use protocol::{ApiError, CompletionRequest, Generation, PrefixDigest, Prompt, prompt_digests};
 use serde_json::Value;
 
 use super::request_id;
 use crate::app::{App, unix_s};
 use crate::body::RequestBody;
-use crate::error::Failed;
 use crate::format::Envelope;
 use crate::format::respond::{Delivery, respond};
 use crate::format::text::TextFormat;

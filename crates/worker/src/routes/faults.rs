@@ -9,12 +9,12 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::stream::{self, StreamExt as _};
 use http::{StatusCode, header};
+use http_server::Failed;
 use protocol::{ApiError, ErrorCode, sse};
 use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::body::RequestBody;
-use crate::error::Failed;
 use crate::faults::{Fault, Faults};
 
 /// The faults in force.

@@ -7,10 +7,10 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::header;
+use http_server::Failed;
 use protocol::{ApiError, ErrorCode, LoadReport, ModelCard, ModelList};
 
 use crate::app::App;
-use crate::error::Failed;
 
 /// One model by its name, which may hold slashes.
 pub(crate) async fn model(

@@ -13,13 +13,12 @@ use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderValue};
+use http_server::{Failed, has_key};
 use protocol::{ApiError, ErrorCode, headers};
-use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::error::Failed;
 
 pub(crate) fn router(app: Arc<App>) -> Router {
     let mut answers = Router::new()
@@ -49,16 +48,9 @@ pub(crate) fn router(app: Arc<App>) -> Router {
 
 /// Off loopback only gateways may speak to a worker: it believes them about tenants.
 async fn authenticate(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    if let Some(key) = &app.api_key {
-        let sent = request.headers().get(header::AUTHORIZATION).map_or(&b""[..], HeaderValue::as_bytes);
-        let sent = sent.strip_prefix(b"Bearer ").unwrap_or_default();
-        if !bool::from(sent.ct_eq(key.as_bytes())) {
-            let error = ApiError::new(
-                ErrorCode::Unauthenticated,
-                "this worker needs its gateway's key as bearer token",
-            );
-            return Failed(error).into_response();
-        }
+    if app.api_key.as_ref().is_some_and(|key| !has_key(request.headers(), key)) {
+        let message = "this worker needs its gateway's key as bearer token";
+        return Failed(ApiError::new(ErrorCode::Unauthenticated, message)).into_response();
     }
     next.run(request).await
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use http_server::Failed;
 use protocol::{
     ApiError, ChatRequest, DetokenizeRequest, DetokenizeResponse, TokenizeRequest, TokenizeResponse,
 };
@@ -12,7 +13,7 @@ use tokio::sync::SemaphorePermit;
 use super::chat::encode_chat;
 use crate::app::{App, UnderWay};
 use crate::body::RequestBody;
-use crate::error::{Failed, overloaded};
+use crate::error::overloaded;
 
 /// A request without an answer of the engine's has places of its own, so that it takes none of those.
 fn take_place(app: &App) -> Result<(UnderWay, SemaphorePermit<'_>), ApiError> {
