@@ -13,8 +13,8 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{Extensions, Request, Response, Uri};
-use http_body_util::Full;
+use http::{Extensions, HeaderValue, Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
@@ -67,6 +67,31 @@ impl WorkerClient {
         }
         Ok(response)
     }
+
+    /// Sends a request and reads its whole answer, which is small. An error says what it comes down to.
+    pub(crate) async fn fetch(
+        &self,
+        request: impl Fn() -> Request<Full<Bytes>>,
+        bytes_max: usize,
+    ) -> Result<(StatusCode, Bytes), String> {
+        let response = self.send(request, || {}).await.map_err(|error| cause(&error))?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), bytes_max).collect().await;
+        let body = body.map_err(|error| format!("the answer broke off: {}", cause(&*error)))?;
+        Ok((status, body.to_bytes()))
+    }
+}
+
+/// What an error comes down to, such as "Connection refused".
+fn cause(error: &(dyn std::error::Error + 'static)) -> String {
+    std::iter::successors(Some(error), |error| error.source()).last().unwrap_or(error).to_string()
+}
+
+/// A key as the value of `Authorization`, which no log shows; `None` where it cannot be one.
+pub(crate) fn bearer(key: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(&format!("Bearer {key}")).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 /// Whether a connection that had answered before was closed before this answer began.

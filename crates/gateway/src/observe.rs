@@ -77,17 +77,16 @@ impl Observer {
 
     /// Looks at a call that has its model: its prompt may be a sample, and it may be copied to a version.
     pub(crate) fn meet(&self, call: &Call) -> Option<Mirror> {
-        if !self.active.load(Ordering::Relaxed) || !call.endpoint.generates() || call.wanted_version.is_some()
-        {
+        if !self.looks_at(call) {
             return None;
         }
         let mut models = self.lock();
         let watched = models.get_mut(&*call.model)?;
         watched.sample(call);
         let version = watched.observe.mirror_to.clone()?;
-        watched.turn = (watched.turn + watched.observe.mirror) % (2 * RouteTable::WEIGHT_TOTAL);
+        watched.turn += watched.observe.mirror.min(RouteTable::WEIGHT_TOTAL);
         let due = watched.turn >= RouteTable::WEIGHT_TOTAL;
-        watched.turn -= if due { RouteTable::WEIGHT_TOTAL } else { 0 };
+        watched.turn %= RouteTable::WEIGHT_TOTAL;
         drop(models);
         let permit = Arc::clone(&self.mirrors).try_acquire_owned().ok().filter(|_| due)?;
         Some(Mirror { version: version.into(), _permit: permit })
@@ -95,8 +94,7 @@ impl Observer {
 
     /// Takes an attempt in. An answer of a version that was not assigned says nothing about either.
     pub(crate) fn record(&self, call: &Call, claim: &Claim, attempt: &AttemptSeen) {
-        if !self.active.load(Ordering::Relaxed) || !call.endpoint.generates() || call.wanted_version.is_some()
-        {
+        if !self.looks_at(call) {
             return;
         }
         let Some(version) =
@@ -107,6 +105,11 @@ impl Observer {
         if let Some(watched) = self.lock().get_mut(&*call.model) {
             watched.ledger.record(version, &attempt.seen(call, claim));
         }
+    }
+
+    /// Whether a rollout is on, and the call is one that a user makes of whatever version is assigned.
+    fn looks_at(&self, call: &Call) -> bool {
+        self.active.load(Ordering::Relaxed) && call.endpoint.generates() && call.wanted_version.is_none()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Watched>> {

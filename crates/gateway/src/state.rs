@@ -10,7 +10,7 @@ use telemetry::{GatewayMetrics, Registry};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use crate::client::WorkerClient;
+use crate::client::{WorkerClient, bearer};
 use crate::layers::authenticate::Keys;
 use crate::observe::Observer;
 use crate::pool::Pool;
@@ -22,6 +22,7 @@ pub(crate) struct State {
     pub(crate) compute: Compute,
     pub(crate) keys: Keys,
     pub(crate) worker_authorization: Option<HeaderValue>,
+    pub(crate) controller_authorization: Option<HeaderValue>,
     pub(crate) client: WorkerClient,
     pub(crate) pool: Pool,
     pub(crate) observer: Observer,
@@ -46,11 +47,8 @@ impl State {
         let registry = Registry::new();
         telemetry::register_process(&registry, env!("CARGO_PKG_VERSION"))?;
         let metrics = GatewayMetrics::new(&registry)?;
-        let worker_authorization = config.worker_api_key.as_ref().and_then(|key| {
-            let mut value = HeaderValue::from_str(&format!("Bearer {key}")).ok()?;
-            value.set_sensitive(true);
-            Some(value)
-        });
+        let [worker_authorization, controller_authorization] =
+            [&config.worker_api_key, &config.controller_api_key].map(|key| bearer(key.as_deref()?));
         let random = || [Uuid::new_v4(), Uuid::new_v4()].map(Uuid::into_bytes).concat();
         let salt_secret =
             config.salt_secret.as_ref().map_or_else(random, |secret| secret.as_bytes().to_vec());
@@ -60,6 +58,7 @@ impl State {
             compute: Compute::new(),
             keys: Keys::new(&config.keys, &salt_secret),
             worker_authorization,
+            controller_authorization,
             client: WorkerClient::new(Duration::from_millis(config.connect_timeout_ms)),
             pool: Pool::new(&config.workers, &routing, &metrics),
             observer: Observer::default(),

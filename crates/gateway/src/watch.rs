@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use evidence::{ModelReport, Report};
 use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::Full;
 use routing::RouteTable;
 use telemetry::CacheResult;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -68,16 +68,12 @@ async fn exchange(state: &State, uri: &Uri, gateway: &str) -> Result<Option<Rout
         *request.uri_mut() = uri.clone();
         let headers = request.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let key = state.config.controller_api_key.as_ref();
-        if let Some(Ok(key)) = key.map(|key| HeaderValue::try_from(format!("Bearer {key}"))) {
-            headers.insert(header::AUTHORIZATION, key);
+        if let Some(key) = &state.controller_authorization {
+            headers.insert(header::AUTHORIZATION, key.clone());
         }
         request
     };
-    let response = state.client.send(request, || {}).await.map_err(|error| error.to_string())?;
-    let status = response.status();
-    let body = Limited::new(response.into_body(), TABLE_BYTES_MAX).collect().await;
-    let body = body.map_err(|error| error.to_string())?.to_bytes();
+    let (status, body) = state.client.fetch(request, TABLE_BYTES_MAX).await?;
     match status {
         StatusCode::NO_CONTENT => Ok(None),
         StatusCode::OK => serde_json::from_slice(&body).map(Some).map_err(|error| error.to_string()),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, Uri, header};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::Full;
 use protocol::{LoadReport, ModelList};
 use routing::ProbeResult;
 use tokio::task::JoinSet;
@@ -104,14 +104,6 @@ async fn get(state: &State, uri: &Uri) -> Result<(StatusCode, Bytes), String> {
         }
         request
     };
-    let response = state.client.send(request, || {}).await.map_err(|error| cause(&error))?;
-    let status = response.status();
-    let body = Limited::new(response.into_body(), PROBE_BYTES_MAX).collect().await;
-    let body = body.map_err(|error| format!("{} broke off: {}", uri.path(), cause(&*error)))?;
-    Ok((status, body.to_bytes()))
-}
-
-/// What an error comes down to, such as "Connection refused".
-fn cause(error: &(dyn std::error::Error + 'static)) -> String {
-    std::iter::successors(Some(error), |error| error.source()).last().unwrap_or(error).to_string()
+    let fetched = state.client.fetch(request, PROBE_BYTES_MAX).await;
+    fetched.map_err(|why| format!("{}: {why}", uri.path()))
 }

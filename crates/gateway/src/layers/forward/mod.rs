@@ -101,10 +101,7 @@ impl Fault {
 
     /// Whether the version that the worker serves may be to blame.
     pub(crate) const fn is_failure(self) -> bool {
-        matches!(
-            self,
-            Self::Connect | Self::BrokenOff | Self::ServerError | Self::EngineFailed | Self::Timeout
-        )
+        matches!(self.outcome(), Some(Outcome::ConnectFailed | Outcome::BrokenOff | Outcome::ServerError))
     }
 
     pub(crate) fn error(self) -> AttemptError {
