@@ -13,7 +13,7 @@ pub enum Error {
     Engine(#[from] engine::EngineError),
     /// The model cannot be written in the type that both sides run.
     #[error(transparent)]
-    Quantize(#[from] engine::quantize::QuantizeError),
+    Quantize(#[from] quantize::QuantizeError),
     /// A load test could not be run, or a server not be started.
     #[error(transparent)]
     Load(loadtest::Error),

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use engine::quantize::{QuantizeOptions, parse_dtype, quantize};
+use quantize::{QuantizeOptions, parse_dtype, quantize};
 use tokio_util::sync::CancellationToken;
 
 use crate::load::{Load, Run};

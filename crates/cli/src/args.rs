@@ -135,8 +135,8 @@ pub(crate) struct ComputeArgs {
 /// `tenk eval`
 #[derive(Debug, Subcommand)]
 pub(crate) enum EvalCommand {
-    /// Among how many equally likely tokens the model would have to guess each token of a text: computed in 32 bits and
-    /// in 8, and from each of several types of file, side by side
+    /// Among how many equally likely tokens the model would have to guess each token of a text: computed in 32 bits, in 8
+    /// and, where the file has them, in 4, and from each of several types of file, side by side
     #[command(after_help = "\
 Examples:
   tenk eval perplexity --text README.md

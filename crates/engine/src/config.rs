@@ -40,7 +40,7 @@ pub enum DeviceKind {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WeightKind {
-    /// 8 bits on the CPU, 32 elsewhere.
+    /// On the CPU 4 bits where a file has Q4_0 or Q4_1, and 8 otherwise; 32 elsewhere.
     #[default]
     Auto,
     /// 8 bits in groups of 32, whatever the file holds; the CPU only.
@@ -53,7 +53,8 @@ impl WeightKind {
     /// What that is on a device.
     pub fn on(self, device: &Device) -> Result<WeightDtype, EngineError> {
         match (self, device.is_cpu()) {
-            (Self::Auto | Self::Int8, true) => Ok(WeightDtype::Int8),
+            (Self::Auto, true) => Ok(WeightDtype::Int4),
+            (Self::Int8, true) => Ok(WeightDtype::Int8),
             (Self::Auto | Self::F32, _) => Ok(WeightDtype::F32),
             (Self::Int8, false) => Err(EngineError::Config(
                 "`engine.weight_dtype` is \"int8\", which only the CPU computes with; set it to \"auto\""

@@ -35,8 +35,11 @@ pub struct Inspection {
     pub context_len: usize,
     /// Bytes of the file or folder.
     pub file_bytes: u64,
-    /// Bytes of the weights in a CPU's memory, as 8-bit integers with a scale of 16 bits for every 32.
+    /// Bytes of the weights in a CPU's memory, as integers with a scale of 16 bits for every 32, and for those of 4 bits
+    /// a minimum.
     pub weights_bytes: usize,
+    /// How many of the parameters are kept in 4 bits there; the others have 8.
+    pub num_four_bits: usize,
     /// Bytes of keys and values for 1,000 tokens in f16.
     pub kv_bytes_per_1000_tokens: usize,
     /// The same in int8, scales included.
@@ -50,6 +53,8 @@ pub fn inspect(path: &Path) -> Result<Inspection, EngineError> {
     let weights = Weights::open(path)?;
     let config = weights.config()?;
     let parameters = weights.num_parameters(&config);
+    let num_four_bits = weights.num_four_bits(&config);
+    let num_eight_bits = parameters - num_four_bits;
     let chat_template = match weights.gguf() {
         Some(content) => {
             let tokenizer = Tokenizer::from_gguf(&content.metadata)?;
@@ -72,7 +77,8 @@ pub fn inspect(path: &Path) -> Result<Inspection, EngineError> {
         vocab_size: config.vocab_size,
         context_len: config.context_len,
         file_bytes: bytes_of(path)?,
-        weights_bytes: parameters + parameters / 32 * 2,
+        weights_bytes: num_eight_bits + num_eight_bits / 32 * 2 + num_four_bits / 2 + num_four_bits / 32 * 4,
+        num_four_bits,
         kv_bytes_per_1000_tokens: 1000 * config.kv_bytes_per_token(KvDtype::F16),
         kv_int8_bytes_per_1000_tokens: 1000 * config.kv_bytes_per_token(KvDtype::Int8),
         chat_template: chat_template.source().map(str::to_owned),

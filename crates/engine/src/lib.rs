@@ -18,7 +18,6 @@ mod loaded;
 pub mod model;
 pub mod ops;
 mod perplexity;
-pub mod quantize;
 mod request;
 pub mod sampling;
 pub mod simulated;

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use ::scheduler::{Scheduler, SequenceId, SequenceSpec};
 use candle_core::Device;
+use candle_core::quantized::GgmlDType;
 use engine::model::{Batch, Placement, Shard, Transformer, WeightDtype, Weights};
 use engine::ops::{CpuOps, KvDtype, KvShape, SingleRank, TensorOps};
 use engine::sampling::SamplingParams;
@@ -19,7 +20,7 @@ use engine::{
 };
 use kernels::Pool;
 use protocol::FinishReason;
-use tiny::{load_as, request, scheduler, submit};
+use tiny::{load_as, load_shape, request, scheduler, submit};
 use tiny_model::Shape;
 use tokio::sync::mpsc::Receiver;
 
@@ -54,21 +55,31 @@ fn same(left: &[(u32, f32)], right: &[(u32, f32)], tolerance: f32) {
 
 #[test]
 fn a_request_is_answered_the_same_alone_in_company_in_any_chunking_after_preemption_and_from_a_prefix_hit() {
-    company_changes_nothing(WeightKind::F32, KvDtype::F32, 1e-3);
+    company_changes_nothing(&Shape::default(), WeightKind::F32, KvDtype::F32, 1e-3);
 }
 
 #[test]
 fn with_weights_of_8_bits_it_is_the_same_to_the_bit() {
-    company_changes_nothing(WeightKind::Int8, KvDtype::F16, 0.0);
+    company_changes_nothing(&Shape::default(), WeightKind::Int8, KvDtype::F16, 0.0);
+}
+
+#[test]
+fn with_weights_of_4_bits_it_is_the_same_to_the_bit_too() {
+    for dtype in [GgmlDType::Q4_0, GgmlDType::Q4_1] {
+        let shape = Shape { dtype, ..Shape::default() };
+        let bytes = |kind| load_shape(&shape, kind, KvDtype::F16, 320).shape().weight_bytes;
+        assert!(bytes(WeightKind::Auto) < bytes(WeightKind::Int8), "{dtype:?} stays as it is");
+        company_changes_nothing(&shape, WeightKind::Auto, KvDtype::F16, 0.0);
+    }
 }
 
 #[test]
 fn with_keys_and_values_of_8_bits_it_is_the_same_to_the_bit_too() {
-    company_changes_nothing(WeightKind::Int8, KvDtype::Int8, 0.0);
+    company_changes_nothing(&Shape::default(), WeightKind::Int8, KvDtype::Int8, 0.0);
 }
 
-fn company_changes_nothing(weight_dtype: WeightKind, kv_dtype: KvDtype, tolerance: f32) {
-    let load = |kv_cache_tokens| load_as(weight_dtype, kv_dtype, kv_cache_tokens);
+fn company_changes_nothing(shape: &Shape, weight_dtype: WeightKind, kv_dtype: KvDtype, tolerance: f32) {
+    let load = |kv_cache_tokens| load_shape(shape, weight_dtype, kv_dtype, kv_cache_tokens);
     let prompts: Vec<Vec<u32>> = (0..32).map(|seed| prompt(seed, 20 + 3 * seed as usize)).collect();
     let answer = |model: &LoadedModel, config: SchedulerConfig, prompts: &[Vec<u32>]| {
         let (engine, _thread) = Engine::start(model, scheduler(config), Box::new(|_| {})).expect("starts");
@@ -359,6 +370,12 @@ fn perplexity_is_what_the_likelihoods_of_the_second_half_of_each_window_say() {
     let int8 =
         perplexity(&load_as(WeightKind::Int8, KvDtype::F32, 256), &text, 90, |_| {}).expect("computes");
     assert!((int8.value() / found.value() - 1.0).abs() < 0.02, "{int8:?} instead of {found:?}");
+    let four_bits = Shape { dtype: GgmlDType::Q4_1, ..Shape::default() };
+    let [whole, int4] = [WeightKind::F32, WeightKind::Auto].map(|kind| {
+        let model = load_shape(&four_bits, kind, KvDtype::F32, 256);
+        perplexity(&model, &text, 90, |_| {}).expect("computes")
+    });
+    assert!((int4.value() / whole.value() - 1.0).abs() < 1e-4, "{int4:?} instead of {whole:?}");
     let kv_int8 =
         perplexity(&load_as(WeightKind::F32, KvDtype::Int8, 256), &text, 90, |_| {}).expect("computes");
     assert!((kv_int8.value() / found.value() - 1.0).abs() < 0.01, "{kv_int8:?} instead of {found:?}");

@@ -1,8 +1,9 @@
-//! Weights in 8 bits, laid out for the order in which they are read.
+//! Weights in 8 bits or 4, laid out for the order in which they are read.
 
 use half::f16;
 
 use crate::LANES;
+use crate::four_bits::{FourBits, Nibbles};
 
 /// Inputs that share a scale.
 pub const GROUP: usize = 32;
@@ -26,9 +27,21 @@ pub struct Matrix {
     outputs: usize,
     inputs: usize,
     /// (panel, group)
-    quads: Vec<Quads>,
-    /// (panel, group), bits of `f16`
-    scales: Vec<[u16; LANES]>,
+    groups: Groups,
+}
+
+enum Groups {
+    /// Numbers, and bits of their `f16` scales.
+    Int8(Vec<Quads>, Vec<[u16; LANES]>),
+    Int4(Vec<Nibbles>),
+}
+
+/// The groups of one panel.
+#[derive(Clone, Copy)]
+pub(crate) enum Panel<'a> {
+    /// Numbers, and bits of their `f16` scales.
+    Int8(&'a [Quads], &'a [[u16; LANES]]),
+    Int4(&'a [Nibbles]),
 }
 
 impl std::fmt::Debug for Matrix {
@@ -64,7 +77,24 @@ impl Matrix {
                 }
             }
         }
-        Self { outputs, inputs, quads, scales }
+        Self { outputs, inputs, groups: Groups::Int8(quads, scales) }
+    }
+
+    /// Keeps weights (out, in) that were of four bits, given in groups (out, in / [`GROUP`]), as they were.
+    ///
+    /// # Panics
+    /// If `inputs` are no whole groups, or there are not as many groups as the shape says.
+    pub fn of_four_bits(outputs: usize, inputs: usize, groups: &[FourBits]) -> Self {
+        assert!(inputs.is_multiple_of(GROUP), "{inputs} inputs are groups of {GROUP}");
+        let num_groups = inputs / GROUP;
+        assert_eq!(groups.len(), outputs * num_groups, "a matrix of {outputs} × {inputs}");
+        let mut nibbles = vec![Nibbles::ZERO; outputs.div_ceil(LANES) * num_groups];
+        for (output, row) in groups.chunks_exact(num_groups.max(1)).enumerate() {
+            for (group, weights) in row.iter().enumerate() {
+                nibbles[output / LANES * num_groups + group].set(output % LANES, weights);
+            }
+        }
+        Self { outputs, inputs, groups: Groups::Int4(nibbles) }
     }
 
     /// Rows of the matrix.
@@ -79,7 +109,10 @@ impl Matrix {
 
     /// Memory that it takes, in bytes.
     pub fn bytes(&self) -> usize {
-        size_of_val(self.quads.as_slice()) + size_of_val(self.scales.as_slice())
+        match &self.groups {
+            Groups::Int8(quads, scales) => size_of_val(quads.as_slice()) + size_of_val(scales.as_slice()),
+            Groups::Int4(nibbles) => size_of_val(nibbles.as_slice()),
+        }
     }
 
     /// Writes the weights of one output.
@@ -92,10 +125,15 @@ impl Matrix {
         let lane = output % LANES;
         for (group, weights) in row.chunks_mut(GROUP).enumerate() {
             let at = output / LANES * groups + group;
-            let scale = f16::from_bits(self.scales[at][lane]).to_f32();
-            for (index, weight) in weights.iter_mut().enumerate() {
-                let quantized = i32::from(self.quads[at].0[index / QUAD][QUAD * lane + index % QUAD]);
-                *weight = (quantized - OFFSET) as f32 * scale;
+            match &self.groups {
+                Groups::Int8(quads, scales) => {
+                    let scale = f16::from_bits(scales[at][lane]).to_f32();
+                    for (index, weight) in weights.iter_mut().enumerate() {
+                        let quantized = i32::from(quads[at].0[index / QUAD][QUAD * lane + index % QUAD]);
+                        *weight = (quantized - OFFSET) as f32 * scale;
+                    }
+                }
+                Groups::Int4(nibbles) => weights.copy_from_slice(&nibbles[at].get(lane).weights()),
             }
         }
     }
@@ -108,10 +146,12 @@ impl Matrix {
         self.outputs.div_ceil(LANES)
     }
 
-    /// The groups of one panel, and their scales.
-    pub(crate) fn panel(&self, panel: usize) -> (&[Quads], &[[u16; LANES]]) {
+    pub(crate) fn panel(&self, panel: usize) -> Panel<'_> {
         let groups = self.num_groups();
         let range = panel * groups..(panel + 1) * groups;
-        (&self.quads[range.clone()], &self.scales[range])
+        match &self.groups {
+            Groups::Int8(quads, scales) => Panel::Int8(&quads[range.clone()], &scales[range]),
+            Groups::Int4(nibbles) => Panel::Int4(&nibbles[range]),
+        }
     }
 }

@@ -3,17 +3,13 @@
 #![expect(unsafe_code, reason = "threads write different columns of the same rows")]
 
 use crate::columns::Columns;
-use crate::matrix::{Matrix, Quads};
+use crate::matrix::Matrix;
 use crate::norm::SwiGlu;
+use crate::panel::PanelSums;
 use crate::pool::Pool;
-use crate::rows::{Group, Rows};
-use crate::simd::{LANES, Lanes, Simd, Work};
+use crate::rows::Rows;
+use crate::simd::{LANES, Lanes};
 
-/// Rows that are computed together, so that each weight is loaded once for all of them: as many as there are registers
-/// for their sums.
-const TILE: usize = 8;
-/// How far ahead weights are asked for: what is computed in the time that memory takes to answer.
-const PREFETCH_BYTES: usize = 4 << 10;
 /// The least work that is worth handing to another thread, in multiply-adds.
 const MULTIPLY_ADDS_PER_CHUNK: usize = 1 << 17;
 
@@ -127,74 +123,4 @@ fn check(matrix: &Matrix, rows: &Rows, output: usize) {
 fn panels_per_chunk(matrix: &Matrix, num_rows: usize) -> usize {
     let per_panel = (num_rows * matrix.inputs() * LANES).max(1);
     MULTIPLY_ADDS_PER_CHUNK.div_ceil(per_panel)
-}
-
-/// The sums of one panel, for each row.
-struct PanelSums<'a> {
-    panel: (&'a [Quads], &'a [[u16; LANES]]),
-    rows: &'a Rows,
-    sums: &'a mut [Lanes],
-}
-
-impl Work for PanelSums<'_> {
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        let Self { panel, rows, sums } = self;
-        let mut first = 0;
-        while first + TILE <= sums.len() {
-            tile::<S, TILE>(simd, panel, rows, first, sums);
-            first += TILE;
-        }
-        if first + TILE / 2 <= sums.len() {
-            tile::<S, { TILE / 2 }>(simd, panel, rows, first, sums);
-            first += TILE / 2;
-        }
-        match sums.len() - first {
-            3 => tile::<S, 3>(simd, panel, rows, first, sums),
-            2 => tile::<S, 2>(simd, panel, rows, first, sums),
-            1 => tile::<S, 1>(simd, panel, rows, first, sums),
-            _ => {}
-        }
-    }
-}
-
-/// `M` rows times one panel. Sums of a group are exact; groups are added in the order of inputs, whatever `M` is.
-#[inline(always)]
-fn tile<S: Simd, const M: usize>(
-    simd: S,
-    (quads, scales): (&[Quads], &[[u16; LANES]]),
-    rows: &Rows,
-    first: usize,
-    output: &mut [Lanes],
-) {
-    let mut row_groups: [&[Group]; M] = [&[]; M];
-    for (index, groups) in row_groups.iter_mut().enumerate() {
-        *groups = &rows.row(first + index)[..quads.len()];
-    }
-    let mut sums = [simd.splat(0.0); M];
-    for (at, (quads, scales)) in quads.iter().zip(scales).enumerate() {
-        let (mut high, mut low) = ([simd.splat_i32(0); M], [simd.splat_i32(0); M]);
-        for (low, groups) in low.iter_mut().zip(row_groups) {
-            *low = simd.splat_i32(S::OFFSET * groups[at].minus_sum);
-        }
-        for (index, weights) in quads.0.iter().enumerate() {
-            // For a few rows the processor finds the way by itself.
-            if M >= TILE / 2 {
-                simd.prefetch(weights, PREFETCH_BYTES);
-            }
-            let weights = simd.load_weights(weights);
-            for ((high, low), groups) in high.iter_mut().zip(&mut low).zip(row_groups) {
-                *high = simd.dot(*high, weights, groups[at].high[index]);
-                *low = simd.dot(*low, weights, groups[at].low[index]);
-            }
-        }
-        let scales = simd.load_half(scales);
-        for (((sum, high), low), groups) in sums.iter_mut().zip(high).zip(low).zip(row_groups) {
-            let scaled = simd.mul(simd.to_f32(simd.join(high, low)), scales);
-            *sum = simd.mul_add(scaled, simd.splat(groups[at].scale), *sum);
-        }
-    }
-    for (sum, output) in sums.into_iter().zip(&mut output[first..first + M]) {
-        simd.store(sum, output);
-    }
 }

@@ -25,6 +25,8 @@ pub(crate) struct Group {
     pub(crate) scale: f32,
     /// Minus the sum of the values: times what was added to each weight, it takes that back.
     pub(crate) minus_sum: i32,
+    /// The sum of the values: times what weights of four bits have in common.
+    pub(crate) sum: f32,
 }
 
 impl Rows {
@@ -140,6 +142,7 @@ fn quantize_group<S: Simd>(simd: S, x: &[f32; GROUP], group: &mut Group) {
     }
     group.scale = largest / VALUE_MAX;
     group.minus_sum = -sum;
+    group.sum = sum as f32;
 }
 
 /// What the high part counts.

@@ -24,7 +24,7 @@ pub(crate) fn noise(seed: u64, len: usize) -> Vec<f32> {
 }
 
 /// What is left of `values` when each group is rounded as activations are.
-fn rounded(values: &[f32], width: usize) -> Vec<f32> {
+pub(crate) fn rounded(values: &[f32], width: usize) -> Vec<f32> {
     let mut rounded = Vec::with_capacity(values.len());
     for row in values.chunks(width) {
         for group in row.chunks(GROUP) {
@@ -37,7 +37,7 @@ fn rounded(values: &[f32], width: usize) -> Vec<f32> {
     rounded
 }
 
-fn dequantized(matrix: &Matrix) -> Vec<f32> {
+pub(crate) fn dequantized(matrix: &Matrix) -> Vec<f32> {
     let mut weights = vec![0.0; matrix.outputs() * matrix.inputs()];
     for (output, row) in weights.chunks_exact_mut(matrix.inputs()).enumerate() {
         matrix.row(output, row);
@@ -45,12 +45,18 @@ fn dequantized(matrix: &Matrix) -> Vec<f32> {
     weights
 }
 
-fn plain_product(x: &[f32], weights: &[f32], inputs: usize) -> Vec<f64> {
+pub(crate) fn plain_product(x: &[f32], weights: &[f32], inputs: usize) -> Vec<f64> {
     let dot = |x: &[f32], w: &[f32]| x.iter().zip(w).map(|(x, w)| f64::from(*x) * f64::from(*w)).sum();
     x.chunks_exact(inputs).flat_map(|x| weights.chunks_exact(inputs).map(move |w| dot(x, w))).collect()
 }
 
-fn product(pool: &Pool, matrix: &Matrix, x: &[f32], bias: Option<&[f32]>, before: &[f32]) -> Vec<f32> {
+pub(crate) fn product(
+    pool: &Pool,
+    matrix: &Matrix,
+    x: &[f32],
+    bias: Option<&[f32]>,
+    before: &[f32],
+) -> Vec<f32> {
     let rows = Rows::quantize(pool, x, matrix.inputs());
     let mut output = before.to_vec();
     products(pool, &rows, &mut [Product { matrix, bias, output: &mut output, add: true }]);

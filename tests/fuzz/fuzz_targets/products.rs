@@ -4,7 +4,8 @@
 #![no_main]
 
 use fuzz::numbers::{Numbers, assert_close};
-use kernels::{GROUP, Matrix, Pool, Product, Rows, gated_product, products};
+use half::f16;
+use kernels::{FourBits, GROUP, Matrix, Pool, Product, Rows, gated_product, products};
 use libfuzzer_sys::fuzz_target;
 
 /// The largest quantized activation: two bytes within ±127, the first of which counts 255.
@@ -15,9 +16,17 @@ fuzz_target!(|input: ([u8; 4], Vec<u8>)| {
     let (num_rows, outputs, inputs) =
         (usize::from(num_rows) % 24, usize::from(outputs) % 80 + 1, usize::from(inputs) + 1);
     let (add, with_bias, threads) = (flags & 1 == 1, flags & 2 == 2, usize::from(flags / 4 % 3) + 1);
+    let four_bits = flags & 16 == 16;
+    let inputs = if four_bits { inputs.next_multiple_of(GROUP) } else { inputs };
     let mut numbers = Numbers::new(bytes);
     let pool = Pool::new(threads);
-    let [one, other] = [0; 2].map(|_| Matrix::new(outputs, inputs, &numbers.take(outputs * inputs)));
+    let one = Matrix::new(outputs, inputs, &numbers.take(outputs * inputs));
+    let other = if four_bits {
+        let groups: Vec<FourBits> = (0..outputs * inputs / GROUP).map(|_| group(&mut numbers)).collect();
+        Matrix::of_four_bits(outputs, inputs, &groups)
+    } else {
+        Matrix::new(outputs, inputs, &numbers.take(outputs * inputs))
+    };
     let x = numbers.take(num_rows * inputs);
     let bias = with_bias.then(|| numbers.take(outputs));
     let before = numbers.take(num_rows * outputs);
@@ -46,6 +55,15 @@ fuzz_target!(|input: ([u8; 4], Vec<u8>)| {
         expected_one.iter().zip(&expected_other).map(|(gate, up)| silu(*gate) * up).collect();
     assert_close(&gated, &expected, 1e-2);
 });
+
+fn group(numbers: &mut Numbers) -> FourBits {
+    let numbers = numbers.take(2 + GROUP / 2);
+    FourBits {
+        scale: f16::from_f32(numbers[0] / 8.0),
+        minimum: f16::from_f32(numbers[1]),
+        nibbles: std::array::from_fn(|index| ((numbers[2 + index] + 4.0) * 31.0) as u8),
+    }
+}
 
 fn plain(x: &[f32], matrix: &Matrix) -> Vec<f64> {
     let inputs = matrix.inputs();

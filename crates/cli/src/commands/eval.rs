@@ -5,9 +5,10 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
+use engine::model::dtype_name;
 use engine::ops::KvDtype;
-use engine::quantize::{QuantizeOptions, dtype_name, parse_dtype, quantize};
-use engine::{LoadOptions, LoadedModel, WeightKind, perplexity};
+use engine::{LoadOptions, LoadedModel, WeightKind, inspect, perplexity};
+use quantize::{QuantizeOptions, parse_dtype, quantize};
 use serde::Serialize;
 
 use super::{print, set_threads};
@@ -70,7 +71,10 @@ fn measure_file(
         [] => vec![config.engine.kv_dtype],
         dtypes => dtypes.iter().copied().map(KvDtype::from).collect(),
     };
-    let weight_dtypes = [(WeightKind::F32, "f32"), (WeightKind::Int8, "int8")];
+    let mut weight_dtypes = vec![(WeightKind::F32, "f32"), (WeightKind::Int8, "int8")];
+    if inspect(path)?.num_four_bits > 0 {
+        weight_dtypes.push((WeightKind::Auto, "int4"));
+    }
     let ways =
         weight_dtypes.iter().flat_map(|weight| kv_dtypes.iter().map(move |kv_dtype| (*weight, *kv_dtype)));
     for ((weight_dtype, computed_as), kv_dtype) in ways {

@@ -5,8 +5,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use engine::quantize::{QuantizeOptions, dtype_name, parse_dtype, quantize};
+use engine::model::dtype_name;
 use engine::{Inspection, inspect};
+use quantize::{QuantizeOptions, parse_dtype, quantize};
 
 use super::{print, versions};
 use crate::args::ModelCommand;
@@ -79,6 +80,7 @@ fn shape(name: &str, inspection: &Inspection) -> String {
     let Inspection { format, architecture, quantization, num_layers, hidden_size, .. } = inspection;
     let Inspection { num_heads, num_kv_heads, vocab_size, context_len, .. } = inspection;
     let weights_bytes = megabytes(inspection.weights_bytes as u64);
+    let kept_as = if inspection.num_four_bits > 0 { "int4 and int8" } else { "int8" };
     let kv_bytes = megabytes(inspection.kv_bytes_per_1000_tokens as u64);
     let kv_int8_bytes = megabytes(inspection.kv_int8_bytes_per_1000_tokens as u64);
     let rows = [
@@ -91,7 +93,7 @@ fn shape(name: &str, inspection: &Inspection) -> String {
         ("vocabulary", format!("{vocab_size} tokens")),
         ("context", format!("{context_len} tokens")),
         ("on disk", megabytes(inspection.file_bytes)),
-        ("weights in memory", format!("{weights_bytes} as int8")),
+        ("weights in memory", format!("{weights_bytes} as {kept_as}")),
         ("KV for 1,000 tokens", format!("{kv_bytes} as f16, {kv_int8_bytes} as int8")),
     ];
     let mut text: String = rows.iter().map(|(what, value)| format!("{what:<22} {value}\n")).collect();

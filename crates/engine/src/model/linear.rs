@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use kernels::Matrix;
 
 use crate::EngineError;
@@ -11,6 +11,8 @@ use crate::model::Weights;
 /// How the numbers of matrices are kept in memory, whatever they are in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WeightDtype {
+    /// What the file holds in 4 bits as it is there, everything else as [`Self::Int8`].
+    Int4,
     /// 8 bits in groups of 32, for the kernels of the CPU.
     Int8,
     /// 32 bits.
@@ -24,7 +26,7 @@ pub struct Placement<'a> {
     pub shard: Shard,
     /// Its device.
     pub device: &'a Device,
-    /// How matrices are kept; [`WeightDtype::Int8`] only on the CPU.
+    /// How matrices are kept; of 4 or 8 bits only on the CPU.
     pub dtype: WeightDtype,
 }
 
@@ -33,26 +35,41 @@ pub struct Placement<'a> {
 pub enum Weight {
     /// As f32, on any device.
     Full(Tensor),
-    /// As 8-bit integers, on the CPU.
-    Int8(Arc<Matrix>),
+    /// As integers of 8 bits or 4, on the CPU.
+    Quantized(Arc<Matrix>),
 }
 
 impl Weight {
+    /// The whole of a matrix.
+    pub fn load(
+        weights: &mut Weights,
+        name: &str,
+        shape: (usize, usize),
+        place: Placement<'_>,
+    ) -> Result<Self, EngineError> {
+        if place.dtype == WeightDtype::Int4
+            && let Some(matrix) = weights.find_four_bits(name, shape)?
+        {
+            return Ok(Self::Quantized(Arc::new(matrix)));
+        }
+        Self::new(weights.get(name, &[shape.0, shape.1], place.device)?, place.dtype)
+    }
+
     /// Takes an f32 matrix.
-    pub fn new(weight: Tensor, dtype: WeightDtype) -> Result<Self, EngineError> {
+    fn new(weight: Tensor, dtype: WeightDtype) -> Result<Self, EngineError> {
         if dtype == WeightDtype::F32 {
             return Ok(Self::Full(weight));
         }
         let (outputs, inputs) = weight.dims2()?;
         let weights = weight.flatten_all()?.to_vec1::<f32>()?;
-        Ok(Self::Int8(Arc::new(Matrix::new(outputs, inputs, &weights))))
+        Ok(Self::Quantized(Arc::new(Matrix::new(outputs, inputs, &weights))))
     }
 
     /// Memory that it takes, in bytes.
     pub fn bytes(&self) -> usize {
         match self {
             Self::Full(weight) => weight.elem_count() * size_of::<f32>(),
-            Self::Int8(matrix) => matrix.bytes(),
+            Self::Quantized(matrix) => matrix.bytes(),
         }
     }
 }
@@ -105,10 +122,10 @@ impl Linear {
         shape: (usize, usize),
         place: Placement<'_>,
     ) -> Result<Self, EngineError> {
-        let weight = place.shard.narrow(&load(weights, name, shape, place.device)?, 0)?;
+        let weight = load(weights, name, shape, place, 0)?;
         let bias = weights.find(&format!("{name}.bias"), &[shape.0], place.device)?;
         let bias = bias.map(|bias| place.shard.narrow(&bias, 0)).transpose()?;
-        Ok(Self { weight: Weight::new(weight, place.dtype)?, bias })
+        Ok(Self { weight, bias })
     }
 
     /// Split by input: each rank computes a summand of y, to be added up by an all-reduce.
@@ -118,22 +135,27 @@ impl Linear {
         shape: (usize, usize),
         place: Placement<'_>,
     ) -> Result<Self, EngineError> {
-        let weight = place.shard.narrow(&load(weights, name, shape, place.device)?, 1)?;
+        let weight = load(weights, name, shape, place, 1)?;
         // Only one summand may bring the bias.
         let brings_bias = place.shard.rank == 0;
         let bias = format!("{name}.bias");
         let bias = if brings_bias { weights.find(&bias, &[shape.0], place.device)? } else { None };
-        Ok(Self { weight: Weight::new(weight, place.dtype)?, bias })
+        Ok(Self { weight, bias })
     }
 }
 
+/// This rank's share of a weight, which is split along `dim`. A part of one is never kept in 4 bits.
 fn load(
     weights: &mut Weights,
     name: &str,
     shape: (usize, usize),
-    device: &Device,
-) -> Result<Tensor, EngineError> {
-    let weight = weights.get(&format!("{name}.weight"), &[shape.0, shape.1], device)?;
-    debug_assert_eq!(weight.dtype(), DType::F32);
-    Ok(weight)
+    place: Placement<'_>,
+    dim: usize,
+) -> Result<Weight, EngineError> {
+    let name = format!("{name}.weight");
+    if place.shard == Shard::WHOLE {
+        return Weight::load(weights, &name, shape, place);
+    }
+    let weight = weights.get(&name, &[shape.0, shape.1], place.device)?;
+    Weight::new(place.shard.narrow(&weight, dim)?, place.dtype)
 }

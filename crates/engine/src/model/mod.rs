@@ -15,5 +15,4 @@ pub use config::{Architecture, ModelConfig, RopeScaling};
 pub use linear::{Linear, Placement, Shard, Weight, WeightDtype};
 pub use rope::RopeTable;
 pub use transformer::{Norm, Transformer};
-pub(crate) use weights::read_gguf_header;
-pub use weights::{Weights, WeightsKind};
+pub use weights::{DTYPES, Weights, WeightsKind, dtype_name, read_gguf_header};

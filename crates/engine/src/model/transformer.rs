@@ -51,8 +51,7 @@ impl Transformer {
         let config = weights.config()?;
         weights.set_layout(&config);
         let (vocab, hidden) = (config.vocab_size, config.hidden_size);
-        let embedding = weights.get("model.embed_tokens.weight", &[vocab, hidden], place.device)?;
-        let embedding = Weight::new(embedding, place.dtype)?;
+        let embedding = Weight::load(weights, "model.embed_tokens.weight", (vocab, hidden), place)?;
         let tied_embeddings = weights.tied_embeddings(&config);
         let output = if tied_embeddings {
             Linear { weight: embedding.clone(), bias: None }

@@ -1,17 +1,23 @@
 //! Finds a model's tensors in a GGUF file or a folder of safetensors, under Hugging Face's names, as f32.
 
+mod dtype;
 mod folder;
+mod four_bits;
 mod gguf;
+mod heads;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::quantized::gguf_file;
 use candle_core::{DType, Device, Tensor};
+use kernels::{GROUP, Matrix};
 
+pub use self::dtype::{DTYPES, dtype_name};
 use self::folder::Folder;
 use self::gguf::GgufFile;
-pub(crate) use self::gguf::read_gguf_header;
+pub use self::gguf::read_gguf_header;
+use self::heads::Interleaved;
 use crate::EngineError;
 use crate::model::{Architecture, ModelConfig};
 
@@ -99,12 +105,22 @@ impl Weights {
     /// Numbers in all weights, biases and norms; an output layer that is the embedding counts once, rotary tables
     /// not at all.
     pub fn num_parameters(&self, config: &ModelConfig) -> usize {
+        self.counted(config).map(|tensor| tensor.num_elements).sum()
+    }
+
+    /// Those of them that the file holds in four bits, as [`Self::find_four_bits`] gives them.
+    pub fn num_four_bits(&self, config: &ModelConfig) -> usize {
+        let is_four_bits = |tensor: &TensorSummary<'_>| matches!(tensor.dtype.as_str(), "q4_0" | "q4_1");
+        self.counted(config).filter(is_four_bits).map(|tensor| tensor.num_elements).sum()
+    }
+
+    fn counted(&self, config: &ModelConfig) -> impl Iterator<Item = TensorSummary<'_>> {
         let output = self.name_of("lm_head.weight");
         let tied = self.tied_embeddings(config);
-        let counts = |name: &str| {
+        let counts = move |name: &str| {
             !(name == "rope_freqs.weight" || name.ends_with(".rotary_emb.inv_freq") || tied && name == output)
         };
-        self.tensors().filter(|tensor| counts(tensor.name)).map(|tensor| tensor.num_elements).sum()
+        self.tensors().filter(move |tensor| counts(tensor.name))
     }
 
     /// The type of most weights' numbers, for people.
@@ -133,6 +149,45 @@ impl Weights {
         shape: &[usize],
         device: &Device,
     ) -> Result<Option<Tensor>, EngineError> {
+        let Some(own_name) = self.expect(name, shape)? else { return Ok(None) };
+        let tensor = match &mut self.source {
+            Source::Gguf(file) => {
+                file.load(&own_name).map_err(|error| unreadable(&self.path, &own_name, &error))?
+            }
+            Source::Safetensors(folder) => folder.load(&own_name)?,
+        };
+        let tensor = tensor.to_dtype(DType::F32)?;
+        let tensor = match self.interleaved(name) {
+            Some(heads) => heads.apart(&tensor)?,
+            None => tensor,
+        };
+        Ok(Some(tensor.to_device(device)?))
+    }
+
+    /// A matrix that the file holds in four bits, as it is there; `None` if it is absent or has more.
+    pub fn find_four_bits(
+        &mut self,
+        name: &str,
+        (outputs, inputs): (usize, usize),
+    ) -> Result<Option<Matrix>, EngineError> {
+        let Some(own_name) = self.expect(name, &[outputs, inputs])? else { return Ok(None) };
+        let groups = match &mut self.source {
+            Source::Gguf(file) => {
+                file.four_bits(&own_name).map_err(|error| unreadable(&self.path, &own_name, &error))?
+            }
+            Source::Safetensors(_) => None,
+        };
+        Ok(groups.map(|groups| {
+            let groups = match self.interleaved(name) {
+                Some(heads) => heads.rows_apart(&groups, inputs / GROUP),
+                None => groups,
+            };
+            Matrix::of_four_bits(outputs, inputs, &groups)
+        }))
+    }
+
+    /// What the file calls a tensor, if it is there; its shape must be the expected one.
+    fn expect(&self, name: &str, shape: &[usize]) -> Result<Option<String>, EngineError> {
         let Some(found) = self.shape(name) else { return Ok(None) };
         let own_name = self.name_of(name);
         // Before it is read: a shape that is expected is one that fits in memory.
@@ -140,14 +195,7 @@ impl Weights {
             let reason = format!("`{own_name}` has shape {found:?}, but the metadata asks for {shape:?}");
             return Err(EngineError::load(&self.path, reason));
         }
-        let tensor = match &mut self.source {
-            Source::Gguf(file) => file
-                .load(&own_name)
-                .map_err(|error| EngineError::load(&self.path, format!("`{own_name}`: {error}")))?,
-            Source::Safetensors(folder) => folder.load(&own_name)?,
-        };
-        let tensor = self.halves_apart(name, tensor.to_dtype(DType::F32)?)?;
-        Ok(Some(tensor.to_device(device)?))
+        Ok(Some(own_name))
     }
 
     /// Refuses a file without this tensor.
@@ -181,21 +229,22 @@ impl Weights {
         }
     }
 
-    /// Gives query and key rows of each head as first halves, then second halves, which one rotary kernel wants.
-    fn halves_apart(&self, name: &str, tensor: Tensor) -> Result<Tensor, EngineError> {
-        let Some(config) = &self.deinterleave_heads else { return Ok(tensor) };
-        let heads = if name.contains("q_proj") {
+    /// How the heads of this tensor's rows lie, if the file has their halves interleaved.
+    fn interleaved(&self, name: &str) -> Option<Interleaved> {
+        let config = self.deinterleave_heads.as_ref()?;
+        let num_heads = if name.contains("q_proj") {
             config.num_heads
         } else if name.contains("k_proj") {
             config.num_kv_heads
         } else {
-            return Ok(tensor);
+            return None;
         };
-        let shape = tensor.shape().clone();
-        let columns = shape.elem_count() / (heads * config.head_dim);
-        let pairs = tensor.reshape((heads, config.head_dim / 2, 2, columns))?;
-        Ok(pairs.transpose(1, 2)?.contiguous()?.reshape(shape)?)
+        Some(Interleaved { num_heads, head_dim: config.head_dim })
     }
+}
+
+fn unreadable(path: &Path, own_name: &str, error: &candle_core::Error) -> EngineError {
+    EngineError::load(path, format!("`{own_name}`: {error}"))
 }
 
 /// From Hugging Face's tensor names to GGUF's.

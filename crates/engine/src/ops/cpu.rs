@@ -41,7 +41,7 @@ impl CpuOps {
     fn linear(&self, linear: &Linear, x: &Tensor) -> Result<Tensor, EngineError> {
         match &linear.weight {
             Weight::Full(_) => tensor_linear(linear, x),
-            Weight::Int8(matrix) => {
+            Weight::Quantized(matrix) => {
                 let rows = self.quantize(x, matrix)?;
                 self.products(&rows, &[linear]).and_then(first)
             }
@@ -52,11 +52,11 @@ impl CpuOps {
         with_slices([x], |[x]| Rows::quantize(&self.pool, x, matrix.inputs()))
     }
 
-    /// What layers of 8 bits make of the same rows.
+    /// What layers of 8 or 4 bits make of the same rows.
     fn products(&self, rows: &Rows, linears: &[&Linear]) -> Result<Vec<Tensor>, EngineError> {
         let parts: Vec<(&Matrix, Option<Vec<f32>>)> = linears
             .iter()
-            .map(|linear| Ok((int8(linear)?, linear.bias.as_ref().map(Tensor::to_vec1).transpose()?)))
+            .map(|linear| Ok((quantized(linear)?, linear.bias.as_ref().map(Tensor::to_vec1).transpose()?)))
             .collect::<Result<_, EngineError>>()?;
         let mut outputs: Vec<Vec<f32>> =
             parts.iter().map(|(matrix, _)| vec![0.0; rows.num_rows() * matrix.outputs()]).collect();
@@ -81,7 +81,7 @@ impl Ops for CpuOps {
             Weight::Full(embedding) => {
                 Ok(embedding.index_select(&Tensor::new(tokens, embedding.device())?, 0)?)
             }
-            Weight::Int8(matrix) => {
+            Weight::Quantized(matrix) => {
                 let mut x = vec![0.0; tokens.len() * matrix.inputs()];
                 for (row, token) in x.chunks_exact_mut(matrix.inputs()).zip(tokens) {
                     matrix.row(*token as usize, row);
@@ -100,7 +100,7 @@ impl Ops for CpuOps {
     }
 
     fn norm_linears(&self, x: &Tensor, norm: &Norm, linears: &[&Linear]) -> Result<Vec<Tensor>, EngineError> {
-        if linears.iter().all(|linear| matches!(linear.weight, Weight::Int8(_))) {
+        if linears.iter().all(|linear| matches!(linear.weight, Weight::Quantized(_))) {
             return self.products(&self.norm_rows(x, norm)?, linears);
         }
         let x = self.norm(x, norm)?;
@@ -114,7 +114,7 @@ impl Ops for CpuOps {
         gate: &Linear,
         up: &Linear,
     ) -> Result<Tensor, EngineError> {
-        if let (Weight::Int8(gate), Weight::Int8(up), None, None) =
+        if let (Weight::Quantized(gate), Weight::Quantized(up), None, None) =
             (&gate.weight, &up.weight, &gate.bias, &up.bias)
         {
             let rows = self.norm_rows(x, norm)?;
@@ -160,7 +160,7 @@ impl Ops for CpuOps {
 
     fn linear_add(&self, x: &Tensor, linear: &Linear, sum: Tensor) -> Result<Tensor, EngineError> {
         let matrix = match &linear.weight {
-            Weight::Int8(matrix) if !self.communicator.has_others() => matrix,
+            Weight::Quantized(matrix) if !self.communicator.has_others() => matrix,
             _ => return Ok((sum + self.communicator.all_reduce(self.linear(linear, x)?)?)?),
         };
         let bias: Option<Vec<f32>> = linear.bias.as_ref().map(Tensor::to_vec1).transpose()?;
@@ -172,10 +172,10 @@ impl Ops for CpuOps {
     }
 }
 
-fn int8(linear: &Linear) -> Result<&Matrix, EngineError> {
+fn quantized(linear: &Linear) -> Result<&Matrix, EngineError> {
     match &linear.weight {
-        Weight::Int8(matrix) => Ok(matrix),
-        Weight::Full(_) => Err(EngineError::Config("layers of 8 and of 32 bits are mixed".into())),
+        Weight::Quantized(matrix) => Ok(matrix),
+        Weight::Full(_) => Err(EngineError::Config("quantized layers and some of 32 bits are mixed".into())),
     }
 }
 

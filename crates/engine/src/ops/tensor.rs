@@ -154,6 +154,8 @@ pub(super) fn tensor_linear(linear: &Linear, x: &Tensor) -> Result<Tensor, Engin
 fn full(weight: &Weight) -> Result<&Tensor, EngineError> {
     match weight {
         Weight::Full(weight) => Ok(weight),
-        Weight::Int8(_) => Err(EngineError::Config("8-bit weights are for the CPU's own path".into())),
+        Weight::Quantized(_) => {
+            Err(EngineError::Config("weights of 8 or 4 bits are for the CPU's own path".into()))
+        }
     }
 }

@@ -178,4 +178,29 @@ impl Simd for Avx2 {
             ]
         })
     }
+
+    #[inline(always)]
+    fn load_nibbles(self, from: &[u8; 4 * LANES]) -> [[__m256i; 2]; 2] {
+        have!({
+            let mask = _mm256_set1_epi8(15);
+            let (first, second) =
+                (_mm256_loadu_si256(from.as_ptr().cast()), _mm256_loadu_si256(from.as_ptr().add(32).cast()));
+            let upper = |both| _mm256_and_si256(_mm256_srli_epi16::<4>(both), mask);
+            [[_mm256_and_si256(first, mask), _mm256_and_si256(second, mask)], [upper(first), upper(second)]]
+        })
+    }
+
+    #[inline(always)]
+    fn dot_nibbles(self, sum: [__m256i; 2], weights: [__m256i; 2], inputs: i32) -> [__m256i; 2] {
+        // Weights up to 15 and inputs within ±127: a pair of products is at most 3,810.
+        have!({
+            let (inputs, ones) = (_mm256_set1_epi32(inputs), _mm256_set1_epi16(1));
+            let (first, second) =
+                (_mm256_maddubs_epi16(weights[0], inputs), _mm256_maddubs_epi16(weights[1], inputs));
+            [
+                _mm256_add_epi32(sum[0], _mm256_madd_epi16(first, ones)),
+                _mm256_add_epi32(sum[1], _mm256_madd_epi16(second, ones)),
+            ]
+        })
+    }
 }

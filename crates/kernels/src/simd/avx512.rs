@@ -145,4 +145,17 @@ impl Simd for Avx512 {
     fn dot(self, sum: __m512i, weights: __m512i, inputs: i32) -> __m512i {
         have!(_mm512_dpbusd_epi32(sum, weights, _mm512_set1_epi32(inputs)))
     }
+
+    #[inline(always)]
+    fn load_nibbles(self, from: &[u8; 4 * LANES]) -> [__m512i; 2] {
+        have!({
+            let (both, mask) = (_mm512_loadu_si512(from.as_ptr().cast()), _mm512_set1_epi8(15));
+            [_mm512_and_si512(both, mask), _mm512_and_si512(_mm512_srli_epi16::<4>(both), mask)]
+        })
+    }
+
+    #[inline(always)]
+    fn dot_nibbles(self, sum: __m512i, weights: __m512i, inputs: i32) -> __m512i {
+        self.dot(sum, weights, inputs)
+    }
 }

@@ -70,6 +70,11 @@ pub(crate) trait Simd: Copy + Debug + Send + Sync {
     /// Adds to each lane the four products of its weights, 128 still added, and four signed bytes of `inputs`. Forms
     /// that take the 128 away first must not be given it in `sum`; see [`Self::OFFSET`].
     fn dot(self, sum: Self::I32, weights: Self::Weights, inputs: i32) -> Self::I32;
+    /// Sixteen outputs' weights for four inputs in the lower halves of bytes, and for another four in the upper ones.
+    fn load_nibbles(self, from: &[u8; 4 * LANES]) -> [Self::Weights; 2];
+    /// Adds to each lane the four products of its weights of four bits, with nothing added, and four signed bytes of
+    /// `inputs`.
+    fn dot_nibbles(self, sum: Self::I32, weights: Self::Weights, inputs: i32) -> Self::I32;
     /// What `dot` leaves added to each weight.
     const OFFSET: i32;
 

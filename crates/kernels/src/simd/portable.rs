@@ -121,4 +121,14 @@ impl Simd for Portable {
             (0..4).fold(sum[lane], |sum, part| sum + i32::from(weights[4 * lane + part]) * inputs[part])
         })
     }
+
+    #[inline(always)]
+    fn load_nibbles(self, from: &[u8; 4 * LANES]) -> [Self::Weights; 2] {
+        [from.map(|byte| byte & 15), from.map(|byte| byte >> 4)]
+    }
+
+    #[inline(always)]
+    fn dot_nibbles(self, sum: [i32; LANES], weights: Self::Weights, inputs: i32) -> [i32; LANES] {
+        self.dot(sum, weights, inputs)
+    }
 }

@@ -5,7 +5,7 @@ use std::fmt::Display;
 
 use anyhow::Result;
 use engine::model::Weights;
-use engine::quantize::dtype_name;
+use engine::model::dtype_name;
 use registry::{Registry, Version};
 
 use super::{local, size};

@@ -6,10 +6,10 @@ use std::path::Path;
 
 use candle_core::quantized::gguf_file::{Content, TensorInfo};
 use candle_core::{Device, Tensor};
+use kernels::FourBits;
 
-use super::TensorSummary;
+use super::{TensorSummary, dtype_name, four_bits};
 use crate::EngineError;
-use crate::quantize::dtype_name;
 
 /// More than the lists of any vocabulary. An element of any type takes 32 bytes once it is read.
 const ARRAY_ELEMENTS_MAX: u64 = 1 << 24;
@@ -37,6 +37,16 @@ impl GgufFile {
         self.content.tensor_infos.get(name).map(|info| info.shape.dims())
     }
 
+    /// The groups of a tensor of four bits, unless it has more.
+    pub(super) fn four_bits(&mut self, name: &str) -> candle_core::Result<Option<Vec<FourBits>>> {
+        match self.content.tensor_infos.get(name) {
+            Some(info) if four_bits::is_four_bits(info.ggml_dtype) => {
+                four_bits::blocks(&self.content.tensor(&mut self.reader, name, &Device::Cpu)?)
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// Dequantized to f32, on the CPU.
     pub(super) fn load(&mut self, name: &str) -> candle_core::Result<Tensor> {
         self.content.tensor(&mut self.reader, name, &Device::Cpu)?.dequantize(&Device::Cpu)
@@ -52,7 +62,7 @@ impl GgufFile {
 }
 
 /// Reads a header, whose tensors all lie within the file, or says why it is refused.
-pub(crate) fn read_gguf_header(file: File) -> Result<(Content, BufReader<File>), String> {
+pub fn read_gguf_header(file: File) -> Result<(Content, BufReader<File>), String> {
     let file_bytes = file.metadata().map_err(|error| error.to_string())?.len();
     let mut reader = BufReader::new(file);
     let walk = Walk { reader: &mut reader, left: file_bytes, version: 0, elements_left: ARRAY_ELEMENTS_MAX };

@@ -13,25 +13,8 @@ use std::path::{Path, PathBuf};
 use candle_core::Device;
 use candle_core::quantized::gguf_file::{self, Content, Value};
 use candle_core::quantized::{GgmlDType, QTensor};
+use engine::model::{DTYPES, read_gguf_header};
 
-use crate::model::read_gguf_header;
-
-/// The types that a file can be quantized to, by the names that [`parse_dtype`] reads.
-const DTYPES: [(&str, GgmlDType); 13] = [
-    ("f32", GgmlDType::F32),
-    ("f16", GgmlDType::F16),
-    ("bf16", GgmlDType::BF16),
-    ("q8_0", GgmlDType::Q8_0),
-    ("q6_k", GgmlDType::Q6K),
-    ("q5_k", GgmlDType::Q5K),
-    ("q5_1", GgmlDType::Q5_1),
-    ("q5_0", GgmlDType::Q5_0),
-    ("q4_k", GgmlDType::Q4K),
-    ("q4_1", GgmlDType::Q4_1),
-    ("q4_0", GgmlDType::Q4_0),
-    ("q3_k", GgmlDType::Q3K),
-    ("q2_k", GgmlDType::Q2K),
-];
 /// What the blocks' layout has been since GGUF exists; readers look for it beside quantized tensors.
 const QUANTIZATION_VERSION: u32 = 2;
 
@@ -149,16 +132,6 @@ pub fn parse_dtype(name: &str) -> Result<GgmlDType, QuantizeError> {
         let known: Vec<&str> = DTYPES.iter().map(|(known, _)| *known).collect();
         QuantizeError::UnknownDtype { name: name.chars().take(50).collect(), known: known.join(", ") }
     })
-}
-
-/// The name that [`parse_dtype`] reads as `dtype`; `q8_1` and `q8_k`, which hold activations, have theirs but are not
-/// read.
-pub fn dtype_name(dtype: GgmlDType) -> &'static str {
-    match dtype {
-        GgmlDType::Q8_1 => "q8_1",
-        GgmlDType::Q8K => "q8_k",
-        _ => DTYPES.iter().find(|(_, known)| *known == dtype).map_or("unknown", |(name, _)| name),
-    }
 }
 
 /// Writes `input` to `output` with its matrices in the type `to`.

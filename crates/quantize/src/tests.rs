@@ -1,4 +1,5 @@
 use candle_core::Tensor;
+use engine::model::dtype_name;
 
 use super::*;
 
