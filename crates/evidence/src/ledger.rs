@@ -2,7 +2,6 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 
 use crate::{Evidence, Latency, LatencyKey, Rate, Stratum, VersionEvidence};
 
@@ -11,22 +10,30 @@ use crate::{Evidence, Latency, LatencyKey, Rate, Stratum, VersionEvidence};
 pub struct Seen {
     /// The user or conversation, as a hash that is the same for all of its requests.
     pub user: u64,
-    /// The worker, by its bounded name.
-    pub replica: Arc<str>,
     /// Whether the attempt failed; then nothing else counts.
     pub failed: bool,
+    /// Whether the worker had no place for it; then nothing else counts either.
+    pub refused: bool,
+    /// Whether the answer's end came; where the client left before, nothing is known of the next two.
+    pub whole: bool,
     /// Whether the answer ended at its length, or without a reason.
     pub truncated: bool,
     /// Whether it has no text.
     pub empty: bool,
     /// Prompt tokens that were not in the prefix cache.
     pub uncached_tokens: u64,
-    /// Seconds to the first token, of a stream.
+    /// Seconds to the first token, of a stream, or until the client waited for it no longer.
     pub time_to_first_token_s: Option<f64>,
     /// Mean seconds between tokens, of a stream.
     pub inter_token_s: Option<f64>,
-    /// Seconds to the last byte.
+    /// Seconds to the last byte, or until the client waited for it no longer.
     pub end_to_end_s: Option<f64>,
+}
+
+impl Seen {
+    const fn was_answered(&self) -> bool {
+        !self.failed && !self.refused
+    }
 }
 
 /// Evidence under way, together with who contributed what: a user counts once a version.
@@ -42,17 +49,18 @@ pub struct Ledger {
 struct Page {
     seen: VersionEvidence,
     /// Bits as [`bit_of_latency`] and [`bit_of_rate`] have them.
-    users: HashMap<u64, u8>,
+    users: HashMap<u64, u16>,
 }
 
-const SEEN: u8 = 1;
+const SEEN: u16 = 1;
+const FAILED: u16 = 2;
 
-const fn bit_of_latency(latency: Latency) -> u8 {
-    2 << latency as u8
+const fn bit_of_latency(latency: Latency) -> u16 {
+    4 << latency as u16
 }
 
-const fn bit_of_rate(rate: Rate) -> u8 {
-    16 << rate as u8
+const fn bit_of_rate(rate: Rate) -> u16 {
+    32 << rate as u16
 }
 
 impl Ledger {
@@ -73,63 +81,76 @@ impl Ledger {
         Evidence { step: self.step.clone(), versions: versions.collect() }
     }
 
-    /// Takes an attempt at a version in.
+    /// An attempt at a version begins.
+    pub fn begin(&mut self, version: &str) {
+        self.page(version).seen.requests += 1;
+    }
+
+    /// It has ended.
     pub fn record(&mut self, version: &str, seen: &Seen) {
-        if !self.versions.contains_key(version) {
-            self.versions.insert(version.to_owned(), Page::default());
-        }
-        if let Some(page) = self.versions.get_mut(version) {
-            page.record(seen, self.users_max);
-        }
+        let users_max = self.users_max;
+        self.page(version).record(seen, users_max);
+    }
+
+    fn page(&mut self, version: &str) -> &mut Page {
+        self.versions.entry(version.to_owned()).or_default()
     }
 }
 
 impl Page {
     fn record(&mut self, seen: &Seen, users_max: usize) {
+        self.seen.failed += u64::from(seen.failed);
         let full = self.users.len() >= users_max;
         let given = match self.users.entry(seen.user) {
             Entry::Vacant(_) if full => return,
             entry => entry.or_default(),
         };
-        self.seen.requests += 1;
         self.seen.users += u64::from(*given & SEEN == 0);
         *given |= SEEN;
+        self.seen.failed_users += u64::from(seen.failed && *given & FAILED == 0);
+        *given |= if seen.failed { FAILED } else { 0 };
         self.seen.count_rates(seen, given);
         self.seen.count_latencies(seen, given);
     }
 }
 
 impl VersionEvidence {
-    fn count_rates(&mut self, seen: &Seen, given: &mut u8) {
-        for (rate, happened) in
-            [(Rate::Error, seen.failed), (Rate::Truncated, seen.truncated), (Rate::Empty, seen.empty)]
-        {
-            if *given & bit_of_rate(rate) != 0 || (seen.failed && rate != Rate::Error) {
-                continue;
+    fn count_rates(&mut self, seen: &Seen, given: &mut u16) {
+        let whole = seen.whole && seen.was_answered();
+        for (rate, is_known, happened) in [
+            (Rate::Error, !seen.refused, seen.failed),
+            (Rate::Refused, !seen.failed, seen.refused),
+            (Rate::Truncated, whole, seen.truncated),
+            (Rate::Empty, whole, seen.empty),
+        ] {
+            if is_known && *given & bit_of_rate(rate) == 0 {
+                *given |= bit_of_rate(rate);
+                let count = self.rates.entry(rate).or_default();
+                count.trials += 1;
+                count.events += u64::from(happened);
             }
-            let count = self.rates.entry(rate).or_default();
-            count.trials += 1;
-            count.events += u64::from(happened);
-            *given |= if happened { bit_of_rate(rate) } else { 0 };
         }
     }
 
-    fn count_latencies(&mut self, seen: &Seen, given: &mut u8) {
+    fn count_latencies(&mut self, seen: &Seen, given: &mut u16) {
         for (latency, seconds) in [
             (Latency::TimeToFirstToken, seen.time_to_first_token_s),
             (Latency::InterToken, seen.inter_token_s),
             (Latency::EndToEnd, seen.end_to_end_s),
         ] {
-            let Some(seconds) = seconds.filter(|_| !seen.failed && *given & bit_of_latency(latency) == 0)
+            let Some(seconds) =
+                seconds.filter(|_| seen.was_answered() && *given & bit_of_latency(latency) == 0)
             else {
                 continue;
             };
             *given |= bit_of_latency(latency);
             let stratum = match latency {
-                Latency::TimeToFirstToken => Stratum::of_uncached_tokens(seen.uncached_tokens),
-                Latency::InterToken | Latency::EndToEnd => Stratum::default(),
+                Latency::TimeToFirstToken | Latency::EndToEnd => {
+                    Stratum::of_uncached_tokens(seen.uncached_tokens)
+                }
+                Latency::InterToken => Stratum::default(),
             };
-            let key = LatencyKey { latency, stratum, replica: Arc::clone(&seen.replica) };
+            let key = LatencyKey { latency, stratum };
             self.latencies.entry(key).or_default().add(seconds);
         }
     }

@@ -33,22 +33,26 @@ pub struct Evidence {
 /// What was seen of one version.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VersionEvidence {
-    /// Attempts at workers of this version, answered or not. Answers from the response cache are none.
+    /// Attempts at workers of this version that began. Answers from the response cache are none.
     pub requests: u64,
-    /// Users who made them.
+    /// Those of them that failed.
+    pub failed: u64,
+    /// Users whose attempts those are.
+    pub failed_users: u64,
+    /// Users of whom an attempt has ended.
     pub users: u64,
-    /// How often something went wrong.
+    /// How often something went wrong, one sample a user and rate.
     pub rates: BTreeMap<Rate, Count>,
     /// One sample a user and latency.
     pub latencies: BTreeMap<LatencyKey, Sketch>,
 }
 
-/// How often something happened, each user counted until it happened to that user for the first time.
+/// How often something happened in the first request of each user that could tell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Count {
-    /// Requests of users to whom it had not happened before.
+    /// Users of whom it is known.
     pub trials: u64,
-    /// Those of them to which it happened.
+    /// Those of them to whom it happened.
     pub events: u64,
 }
 
@@ -66,9 +70,11 @@ impl VersionEvidence {
         let latencies = self
             .latencies
             .iter()
-            .map(|(key, sketch)| (key.clone(), sketch.since(earlier.latencies.get(key).unwrap_or(&nothing))));
+            .map(|(key, sketch)| (*key, sketch.since(earlier.latencies.get(key).unwrap_or(&nothing))));
         Self {
             requests: self.requests.saturating_sub(earlier.requests),
+            failed: self.failed.saturating_sub(earlier.failed),
+            failed_users: self.failed_users.saturating_sub(earlier.failed_users),
             users: self.users.saturating_sub(earlier.users),
             rates,
             latencies: latencies.filter(|(_, sketch)| !sketch.is_empty()).collect(),
@@ -78,6 +84,8 @@ impl VersionEvidence {
     /// Adds what another gateway or another interval saw.
     pub fn merge(&mut self, other: &Self) {
         self.requests += other.requests;
+        self.failed += other.failed;
+        self.failed_users += other.failed_users;
         self.users += other.users;
         for (rate, count) in &other.rates {
             let sum = self.rates.entry(*rate).or_default();
@@ -85,11 +93,11 @@ impl VersionEvidence {
             sum.events += count.events;
         }
         for (key, sketch) in &other.latencies {
-            self.latencies.entry(key.clone()).or_default().merge(sketch);
+            self.latencies.entry(*key).or_default().merge(sketch);
         }
     }
 
-    /// All samples of a latency, whatever their stratum and replica.
+    /// All samples of a latency, whatever their stratum.
     pub fn latency(&self, latency: Latency) -> Sketch {
         let mut sum = Sketch::default();
         let of_it = self.latencies.iter().filter(|(key, _)| key.latency == latency);

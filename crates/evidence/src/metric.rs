@@ -2,19 +2,20 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// A time that a user waits for; one sample a request.
+/// A time that a user waits for; one sample a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Latency {
     /// From arrival to the first token of a stream.
     TimeToFirstToken,
     /// Mean time between the tokens of a stream.
+    #[serde(rename = "inter_token_latency")]
     InterToken,
     /// From arrival to the last byte.
+    #[serde(rename = "end_to_end_latency")]
     EndToEnd,
 }
 
@@ -32,13 +33,15 @@ impl Latency {
     }
 }
 
-/// Something that goes wrong, or not, in a request.
+/// Something that goes wrong, or not, in a request; one sample a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rate {
     /// A worker failed, hung up, took too long, or could not be reached. That another worker answered after all does
     /// not matter.
     Error,
+    /// A worker had no place for it.
+    Refused,
     /// The answer ended at its length, or without a reason.
     Truncated,
     /// The answer has no text.
@@ -47,20 +50,12 @@ pub enum Rate {
 
 impl Rate {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Error, Self::Truncated, Self::Empty];
-
-    /// Its name in reports.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Error => "error_rate",
-            Self::Truncated => "truncation_rate",
-            Self::Empty => "empty_answer_rate",
-        }
-    }
+    pub const ALL: [Self; 4] = [Self::Error, Self::Refused, Self::Truncated, Self::Empty];
 }
 
-/// How much of a prompt had to be computed: times to the first token are compared within one of these alone, since a
-/// prompt of 4,000 tokens takes longer than one of 40 on any version.
+/// How much of a prompt had to be computed: times that begin with it are compared within one of these alone. A prompt of
+/// 4,000 tokens takes longer than one of 40 on any version, and a version that is new to its users begins without their
+/// prefixes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Stratum(u8);
@@ -77,25 +72,23 @@ impl Stratum {
 }
 
 /// Which samples a sketch holds.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct LatencyKey {
     /// What was measured.
     pub latency: Latency,
     /// How much of the prompts had to be computed; the first one for what is not compared by that.
     pub stratum: Stratum,
-    /// The worker that answered, by its bounded name.
-    pub replica: Arc<str>,
 }
 
 /// A text that names no samples.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` names no samples; expected LATENCY/STRATUM/REPLICA")]
+#[error("`{0}` names no samples; expected LATENCY/STRATUM")]
 pub struct UnknownKey(String);
 
 impl fmt::Display for LatencyKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}/{}/{}", self.latency.as_str(), self.stratum.0, self.replica)
+        write!(formatter, "{}/{}", self.latency.as_str(), self.stratum.0)
     }
 }
 
@@ -110,15 +103,11 @@ impl FromStr for LatencyKey {
 
     fn from_str(text: &str) -> Result<Self, UnknownKey> {
         let unknown = || UnknownKey(text.chars().take(100).collect());
-        let mut parts = text.splitn(3, '/');
-        let mut next = || parts.next().ok_or_else(unknown);
-        let (latency, stratum, replica) = (next()?, next()?, next()?);
+        let (latency, stratum) = text.split_once('/').ok_or_else(unknown)?;
         let latency = Latency::ALL.into_iter().find(|known| known.as_str() == latency);
         let stratum = stratum.parse().ok().filter(|stratum| *stratum < Stratum::COUNT);
         match (latency, stratum) {
-            (Some(latency), Some(stratum)) => {
-                Ok(Self { latency, stratum: Stratum(stratum), replica: replica.into() })
-            }
+            (Some(latency), Some(stratum)) => Ok(Self { latency, stratum: Stratum(stratum) }),
             _ => Err(unknown()),
         }
     }

@@ -5,8 +5,9 @@ use super::*;
 fn seen(user: u64) -> Seen {
     Seen {
         user,
-        replica: "worker-0".into(),
         failed: false,
+        refused: false,
+        whole: true,
         truncated: false,
         empty: false,
         uncached_tokens: 100,
@@ -17,8 +18,9 @@ fn seen(user: u64) -> Seen {
 }
 
 #[test]
-fn a_user_gives_one_sample_a_latency_and_one_failure() {
+fn a_user_gives_one_sample_a_latency_and_a_rate_however_much_is_asked() {
     let mut ledger = Ledger::new("r/1", 10);
+    ledger.begin("1");
     ledger.record("1", &Seen { time_to_first_token_s: None, inter_token_s: None, ..seen(7) });
     for _ in 0..5 {
         ledger.record("1", &seen(7));
@@ -27,9 +29,11 @@ fn a_user_gives_one_sample_a_latency_and_one_failure() {
         ledger.record("1", &Seen { failed: true, ..seen(7) });
     }
     let evidence = &ledger.evidence().versions["1"].clone();
-    assert_eq!((evidence.requests, evidence.users), (11, 1));
-    assert_eq!(evidence.rate(Rate::Error), Count { trials: 7, events: 1 });
-    assert_eq!(evidence.rate(Rate::Empty), Count { trials: 6, events: 0 });
+    assert_eq!((evidence.requests, evidence.users), (1, 1));
+    for rate in Rate::ALL {
+        assert_eq!(evidence.rate(rate), Count { trials: 1, events: 0 }, "{rate:?}");
+    }
+    assert_eq!((evidence.failed, evidence.failed_users), (5, 1), "those are for the absolute guard");
     for latency in Latency::ALL {
         assert_eq!(evidence.latency(latency).count(), 1, "{latency:?}");
     }
@@ -40,14 +44,16 @@ fn a_step_that_has_heard_enough_users_hears_no_more() {
     let mut ledger = Ledger::new("r/1", 2);
     (0..5).for_each(|user| ledger.record("1", &seen(user)));
     ledger.record("1", &seen(0));
-    assert_eq!((ledger.evidence().versions["1"].users, ledger.evidence().versions["1"].requests), (2, 3));
+    ledger.record("1", &Seen { failed: true, ..seen(9) });
+    let evidence = ledger.evidence().versions["1"].clone();
+    assert_eq!((evidence.users, evidence.failed, evidence.failed_users), (2, 1, 0));
     // The same user may be asked to compare versions.
     ledger.record("2", &seen(0));
     assert_eq!(ledger.evidence().versions["2"].latency(Latency::EndToEnd).count(), 1);
 }
 
 #[test]
-fn first_tokens_are_kept_apart_by_how_much_had_to_be_computed() {
+fn times_are_kept_apart_by_how_much_had_to_be_computed() {
     let strata = [0, 63, 64, 255, 1_024, 1 << 40].map(Stratum::of_uncached_tokens);
     assert!(strata[0] == strata[1] && strata[1] < strata[2] && strata[2] == strata[3]);
     let mut ledger = Ledger::new("r/1", 10);
@@ -57,12 +63,26 @@ fn first_tokens_are_kept_apart_by_how_much_had_to_be_computed() {
     assert_eq!(
         keys,
         [
-            "time_to_first_token/1/worker-0",
-            "time_to_first_token/4/worker-0",
-            "inter_token_latency/0/worker-0",
-            "end_to_end_latency/0/worker-0"
+            "time_to_first_token/1",
+            "time_to_first_token/4",
+            "inter_token_latency/0",
+            "end_to_end_latency/1",
+            "end_to_end_latency/4"
         ]
     );
+}
+
+#[test]
+fn what_nobody_waited_for_is_known_as_far_as_it_came() {
+    let mut ledger = Ledger::new("r/1", 10);
+    ledger.record("1", &Seen { refused: true, ..seen(1) });
+    ledger.record("1", &Seen { whole: false, inter_token_s: None, ..seen(1) });
+    let evidence = ledger.evidence().versions["1"].clone();
+    assert_eq!(evidence.rate(Rate::Refused), Count { trials: 1, events: 1 });
+    assert_eq!(evidence.rate(Rate::Error), Count { trials: 1, events: 0 });
+    assert_eq!(evidence.rate(Rate::Truncated), Count::default());
+    let counts = Latency::ALL.map(|latency| evidence.latency(latency).count());
+    assert_eq!(counts, [1, 0, 1]);
 }
 
 #[test]
@@ -71,8 +91,8 @@ fn evidence_survives_json() {
     ledger.record("1", &seen(1));
     let json = serde_json::to_string(&ledger.evidence()).unwrap();
     assert_eq!(serde_json::from_str::<Evidence>(&json).unwrap(), ledger.evidence());
-    assert!("time_to_first_token/9/w".parse::<LatencyKey>().is_err());
-    assert!("ttft/0/w".parse::<LatencyKey>().is_err());
+    assert!("time_to_first_token/9".parse::<LatencyKey>().is_err());
+    assert!("ttft/0".parse::<LatencyKey>().is_err());
 }
 
 #[test]
@@ -105,6 +125,7 @@ proptest! {
         let mut ledger = Ledger::new("r/1", 100);
         let mut record = |events: &[(u64, bool, f64)]| {
             for (user, failed, time) in events {
+                ledger.begin("1");
                 ledger.record("1", &Seen { failed: *failed, end_to_end_s: Some(*time), ..seen(*user) });
             }
             ledger.evidence().versions.get("1").cloned().unwrap_or_default()

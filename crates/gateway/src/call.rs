@@ -88,6 +88,8 @@ pub(crate) struct Call {
     pub(crate) is_copy: bool,
     /// Set by the layer that chooses the version.
     pub(crate) version: Option<Arc<str>>,
+    /// The step of a rollout in which that was.
+    pub(crate) step: Option<Arc<str>>,
     pub(crate) pool: Option<Arc<str>>,
     pub(crate) trail: Arc<Trail>,
 }

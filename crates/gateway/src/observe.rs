@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::call::{Call, End, Ending, TokenCounts};
 use crate::pool::Claim;
+use crate::state::State;
 
 /// Users told apart in one step; some 16 bytes each.
 const USERS_MAX: usize = 200_000;
@@ -31,6 +32,7 @@ pub(crate) struct Observer {
 #[derive(Debug)]
 struct Watched {
     observe: Observe,
+    step: Arc<str>,
     ledger: Ledger,
     prompts: Vec<String>,
     prompted: Option<Instant>,
@@ -58,10 +60,7 @@ impl Observer {
             match models.get_mut(model) {
                 Some(watched) if watched.observe.step == observe.step => watched.observe = observe.clone(),
                 _ => {
-                    let ledger = Ledger::new(&observe.step, USERS_MAX);
-                    let (prompts, prompted, turn) = (Vec::new(), None, 0);
-                    let watched = Watched { observe: observe.clone(), ledger, prompts, prompted, turn };
-                    models.insert(model.clone(), watched);
+                    models.insert(model.clone(), Watched::new(observe.clone()));
                 }
             }
         }
@@ -75,13 +74,16 @@ impl Observer {
         })
     }
 
-    /// Looks at a call that has its model: its prompt may be a sample, and it may be copied to a version.
-    pub(crate) fn meet(&self, call: &Call) -> Option<Mirror> {
-        if !self.looks_at(call) {
+    /// Looks at a call that has its version: its prompt may be a sample, and it may be copied to another version.
+    pub(crate) fn meet(&self, call: &mut Call) -> Option<Mirror> {
+        let is_watched = self.active.load(Ordering::Relaxed) && call.endpoint.generates();
+        // Who asks for a version by name is not a user of whatever version is assigned.
+        if !is_watched || call.wanted_version.is_some() {
             return None;
         }
         let mut models = self.lock();
         let watched = models.get_mut(&*call.model)?;
+        call.step = Some(Arc::clone(&watched.step));
         watched.sample(call);
         let version = watched.observe.mirror_to.clone()?;
         watched.turn += watched.observe.mirror.min(RouteTable::WEIGHT_TOTAL);
@@ -92,24 +94,13 @@ impl Observer {
         Some(Mirror { version: version.into(), _permit: permit })
     }
 
-    /// Takes an attempt in. An answer of a version that was not assigned says nothing about either.
-    pub(crate) fn record(&self, call: &Call, claim: &Claim, attempt: &AttemptSeen) {
-        if !self.looks_at(call) {
-            return;
+    /// Opens the page of the version that a call was assigned, if the step in which that was goes on. What belongs to
+    /// another step is no evidence: of its answers only long ones would come in.
+    fn write(&self, call: &Call, entry: impl FnOnce(&mut Ledger, &str)) {
+        let (Some(step), Some(version)) = (&call.step, &call.version) else { return };
+        if let Some(watched) = self.lock().get_mut(&*call.model).filter(|watched| watched.step == *step) {
+            entry(&mut watched.ledger, version);
         }
-        let Some(version) =
-            call.version.as_deref().filter(|version| claim.version().is_some_and(|v| **v == **version))
-        else {
-            return;
-        };
-        if let Some(watched) = self.lock().get_mut(&*call.model) {
-            watched.ledger.record(version, &attempt.seen(call, claim));
-        }
-    }
-
-    /// Whether a rollout is on, and the call is one that a user makes of whatever version is assigned.
-    fn looks_at(&self, call: &Call) -> bool {
-        self.active.load(Ordering::Relaxed) && call.endpoint.generates() && call.wanted_version.is_none()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Watched>> {
@@ -118,6 +109,11 @@ impl Observer {
 }
 
 impl Watched {
+    fn new(observe: Observe) -> Self {
+        let (step, ledger) = (observe.step.as_str().into(), Ledger::new(&observe.step, USERS_MAX));
+        Self { observe, step, ledger, prompts: Vec::new(), prompted: None, turn: 0 }
+    }
+
     fn sample(&mut self, call: &Call) {
         let every_s = 60.0 / f64::from(self.observe.prompts_per_min);
         let due = self.prompted.is_none_or(|last| last.elapsed().as_secs_f64() >= every_s);
@@ -138,43 +134,106 @@ pub(crate) struct Mirror {
     _permit: OwnedSemaphorePermit,
 }
 
-/// An attempt at a worker, as it goes.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct AttemptSeen {
-    pub(crate) failed: bool,
-    /// Its last byte came.
-    pub(crate) ended: Option<Instant>,
-    pub(crate) first_text: Option<Instant>,
-    pub(crate) last_text: Option<Instant>,
-    pub(crate) ending: Ending,
-    pub(crate) usage: Option<TokenCounts>,
-    pub(crate) chunks: u64,
+/// What an attempt that came to nothing says about its version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AttemptEnd {
+    Failed,
+    Refused,
+    Nothing,
 }
 
-impl AttemptSeen {
-    /// One that came to nothing.
-    pub(crate) fn failed() -> Self {
-        Self { failed: true, ..Self::default() }
+/// An attempt at a worker, as it goes. It is evidence once it is dropped, however that comes about: a client that leaves
+/// a slow answer has seen how slow it was.
+pub(crate) struct Underway {
+    state: Arc<State>,
+    call: Arc<Call>,
+    /// Whether it says something about the version that was assigned; that of another one says nothing about either.
+    counts: bool,
+    seen: Seen,
+    /// Its last byte came.
+    ended: Option<Instant>,
+    ending: Ending,
+    first_text: Option<Instant>,
+    last_text: Option<Instant>,
+    chunks: u64,
+    usage: Option<TokenCounts>,
+}
+
+impl Underway {
+    pub(crate) fn begin(state: &Arc<State>, call: &Arc<Call>, claim: &Claim) -> Self {
+        let counts = call.step.is_some() && claim.version() == call.version.as_ref();
+        if counts {
+            state.observer.write(call, Ledger::begin);
+        }
+        Self {
+            state: Arc::clone(state),
+            call: Arc::clone(call),
+            counts,
+            seen: Seen { user: call.sticky.as_u64(), ..Seen::default() },
+            ended: None,
+            ending: Ending::default(),
+            first_text: None,
+            last_text: None,
+            chunks: 0,
+            usage: None,
+        }
     }
 
-    fn seen(&self, call: &Call, claim: &Claim) -> Seen {
-        let since =
-            |moment: Option<Instant>, from: Instant| moment.map(|moment| (moment - from).as_secs_f64());
-        let arrived = call.trail.arrived;
+    /// It came to nothing.
+    pub(crate) fn broke_off(&mut self, end: AttemptEnd) {
+        match end {
+            AttemptEnd::Failed => self.seen.failed = true,
+            AttemptEnd::Refused => self.seen.refused = true,
+            AttemptEnd::Nothing => self.counts = false,
+        }
+    }
+
+    /// A part of the answer's end.
+    pub(crate) fn see_ending(&mut self, ending: Ending) {
+        self.ending.add(ending.has_text, ending.end);
+    }
+
+    /// Text came; the time of the text before it.
+    pub(crate) fn see_text(&mut self, now: Instant) -> Option<Instant> {
+        self.chunks += 1;
+        self.first_text.get_or_insert(now);
+        self.last_text.replace(now)
+    }
+
+    pub(crate) fn see_usage(&mut self, usage: Option<TokenCounts>) {
+        self.usage = usage;
+    }
+
+    /// The last byte came.
+    pub(crate) fn end(&mut self) {
+        self.ended = Some(Instant::now());
+    }
+}
+
+impl Drop for Underway {
+    fn drop(&mut self) {
+        if !self.counts {
+            return;
+        }
+        let is_whole = self.ended.is_some();
+        let (arrived, last) = (self.call.trail.arrived, self.ended.unwrap_or_else(Instant::now));
+        let nothing_yet = (self.call.stream && !is_whole).then_some(last);
         let tokens = self.usage.map_or(self.chunks, |usage| usage.completion_tokens);
         let gaps = tokens.saturating_sub(1);
-        let between = self.first_text.and_then(|first| since(self.last_text, first)).filter(|_| gaps > 0);
-        let is_whole = self.ended.is_some();
-        Seen {
-            user: call.sticky.as_u64(),
-            replica: Arc::clone(claim.name()),
-            failed: self.failed,
-            truncated: is_whole && self.ending.end != Some(End::Complete),
-            empty: is_whole && !self.ending.has_text,
+        let between = self.first_text.zip(self.last_text).filter(|_| gaps > 0);
+        let seen = Seen {
+            whole: is_whole,
+            truncated: self.ending.end != Some(End::Complete),
+            empty: !self.ending.has_text,
             uncached_tokens: self.usage.map_or(0, |usage| usage.uncached_tokens()),
-            time_to_first_token_s: since(self.first_text, arrived),
-            inter_token_s: between.map(|seconds| seconds / gaps as f64),
-            end_to_end_s: since(self.ended, arrived),
-        }
+            time_to_first_token_s: self
+                .first_text
+                .or(nothing_yet)
+                .map(|moment| (moment - arrived).as_secs_f64()),
+            inter_token_s: between.map(|(first, last)| (last - first).as_secs_f64() / gaps as f64),
+            end_to_end_s: Some((last - arrived).as_secs_f64()),
+            ..self.seen
+        };
+        self.state.observer.write(&self.call, |ledger, version| ledger.record(version, &seen));
     }
 }

@@ -55,6 +55,7 @@ pub(crate) fn parse(parts: Parts, body: Body) -> Result<Call, ApiError> {
         wanted_version: version_of(&parts.headers)?,
         is_copy: false,
         version: None,
+        step: None,
         pool: None,
         tenant: parts.tenant,
         trail: parts.trail,

@@ -186,7 +186,7 @@ impl Rollout {
             Phase::Done { outcome } => Decision::stay(format!("it was {}", outcome.as_str())),
             Phase::Draining { outcome } => self.drain(outcome, seen, elapsed_s),
             Phase::Warming => self.warm(seen, elapsed_s),
-            Phase::Step { .. } | Phase::Held { .. } => self.judge(seen, now_ms, elapsed_s),
+            Phase::Step { index } | Phase::Held { index } => self.judge(index, seen, now_ms, elapsed_s),
         }
     }
 
@@ -233,7 +233,7 @@ impl Rollout {
         Decision::stay(waiting)
     }
 
-    fn judge(&self, seen: &Observed<'_>, now_ms: u64, elapsed_s: u64) -> Decision {
+    fn judge(&self, index: usize, seen: &Observed<'_>, now_ms: u64, elapsed_s: u64) -> Decision {
         let absent_ms = seen.fleet.canary_absent_since_ms.map_or(0, |since| now_ms.saturating_sub(since));
         let has_users = self.weight() > 0;
         if has_users && absent_ms >= ABSENT_MAX_MS {
@@ -263,13 +263,12 @@ impl Rollout {
                 self.advance(&words::over(self, seen.assessment, *last_s), seen)
             }
             Strategy::Canary { steps } => {
-                let Some(step) = self.step_index().and_then(|index| steps.get(index)) else {
+                let Some(step) = steps.get(index) else {
                     return Decision::revert("its step is none of the spec's");
                 };
                 match words::lacking(self, step, seen.assessment, elapsed_s) {
                     None => self.advance(&words::passed(self, seen.assessment), seen),
                     Some(lacking) if elapsed_s >= step.time_max_s && !held && !self.paused => {
-                        let index = self.step_index().unwrap_or(0);
                         let reason =
                             format!("{lacking} after {elapsed_s} s; it needs its owner, or more evidence");
                         Decision::go(Phase::Held { index }, reason)
@@ -277,13 +276,6 @@ impl Rollout {
                     Some(lacking) => Decision::stay(lacking),
                 }
             }
-        }
-    }
-
-    fn step_index(&self) -> Option<usize> {
-        match self.phase {
-            Phase::Step { index } | Phase::Held { index } => Some(index),
-            _ => None,
         }
     }
 

@@ -103,9 +103,10 @@ pub struct JudgeSpec {
     pub tolerance: f64,
     /// The error rate passes when it is surely less than this much higher, as a difference.
     pub error_margin: f64,
-    /// The same for truncated and for empty answers.
+    /// The same for requests that were refused for want of a place, for truncated and for empty answers.
     pub answer_margin: f64,
-    /// An error rate above this reverts at once, from three users with an error on.
+    /// When surely more than this share of the requests fail, it is reverted at once, from three users with an error
+    /// on; whether the stable version fares as badly does not matter.
     pub error_guard: f64,
     /// Whether answers are compared by likelihood.
     pub quality: Option<QualitySpec>,
@@ -132,7 +133,7 @@ impl Default for JudgeSpec {
 pub struct QualitySpec {
     /// The mean log-likelihood may be surely less than this much lower, in nats a token.
     pub margin_nats: f64,
-    /// Sampled prompts a second, over all gateways.
+    /// Sampled prompts a second, of each gateway.
     pub samples_per_s: f64,
     /// Tokens of each answer that are compared.
     pub tokens_max: u32,
@@ -148,7 +149,7 @@ impl Default for QualitySpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WarmSpec {
-    /// The least prompts that are answered by each worker's share.
+    /// The least prompts that are answered, by all workers together.
     pub prompts_min: u32,
     /// Times have settled when the last ones differ by no more than this, as a share of their median.
     pub settled_within: f64,
@@ -257,6 +258,11 @@ impl Strategy {
                 step.time_min_s.max(1) as f64,
                 90.0 * DAY_S,
             )?;
+        }
+        if steps[0].percent >= 100.0 {
+            let problem =
+                "must be below 100: with all users there, nobody is left to compare with; see `blue_green`";
+            return Err(error("strategy.steps[0].percent", problem));
         }
         if before < 100.0 {
             return Err(error("strategy.steps", "must end with a step of 100 percent"));

@@ -30,6 +30,10 @@ impl<S: CallService> Admit<S> {
         }
         let permit = match Arc::clone(&self.state.in_flight).try_acquire_owned() {
             Ok(permit) => permit,
+            // A copy takes no place in line from a request.
+            Err(_) if call.is_copy => {
+                return Err(CallError::new(ErrorCode::Overloaded, "the gateway is busy"));
+            }
             Err(_) => self.wait(&call).await?,
         };
         match self.inner.oneshot(call).await? {

@@ -60,7 +60,7 @@ impl<S: CallService> Assign<S> {
         // Only names of the table become labels, so a client cannot make new ones up.
         let _ = call.trail.model.set(Arc::clone(&call.model));
         call.trail.set_version(&version);
-        if let Some(mirror) = self.state.observer.meet(&call) {
+        if let Some(mirror) = self.state.observer.meet(&mut call) {
             tokio::spawn(copy(self.inner.clone(), call.clone(), mirror));
         }
         self.inner.oneshot(call).await

@@ -14,7 +14,7 @@ use tower::{Service, ServiceExt};
 use crate::call::{Answer, Call, Piece, Pieces, TokenCounts};
 use crate::error::CallError;
 use crate::layers::forward::{Attempt, AttemptError, Fault};
-use crate::observe::AttemptSeen;
+use crate::observe::{AttemptEnd, Underway};
 use crate::parse::Outgoing;
 use crate::pool::{Claim, UNKNOWN_VERSION};
 use crate::state::State;
@@ -75,7 +75,10 @@ where
 {
     async fn run(self, call: Call) -> Result<Answer, CallError> {
         let pool = &self.state.pool;
-        pool.deposit_retry();
+        // Copies live by themselves: they neither fill nor drain what requests share.
+        if !call.is_copy {
+            pool.deposit_retry();
+        }
         let call = Arc::new(call);
         let outgoing = {
             let call = Arc::clone(&call);
@@ -96,6 +99,7 @@ where
             }
             let attempt =
                 Attempt { call: Arc::clone(&call), body: body.clone(), worker: Arc::clone(claim.worker()) };
+            let mut underway = Underway::begin(&self.state, &call, &claim);
             let since = Instant::now();
             let result = tokio::select! {
                 biased;
@@ -104,16 +108,15 @@ where
             };
             call.trail.waited(since.elapsed());
             let error = match result {
-                Ok(answer) => return Ok(self.measured(answer, claim, &call)),
+                Ok(answer) => return Ok(self.measured(answer, claim, underway, &call)),
                 Err(error) => error,
             };
             // A whole answer may be long and its worker well; one that is gone is found silent by probes.
             let long = error.fault == Fault::Timeout && !call.stream;
             let outcome = error.fault.outcome().filter(|_| !long);
             claim.record(outcome, error.fault.as_str());
-            if error.fault.is_failure() {
-                self.state.observer.record(&call, &claim, &AttemptSeen::failed());
-            }
+            underway.broke_off(error.fault.seen());
+            drop(underway);
             tracing::info!(
                 request_id = &*call.request_id,
                 worker = &**claim.name(),
@@ -124,6 +127,7 @@ where
             engines_failed += usize::from(error.fault == Fault::EngineFailed);
             let again = error.fault.may_be_retried()
                 && engines_failed < 2
+                && !call.is_copy
                 && tried.len() < self.state.config.attempts_max
                 && pool.any_untried(&call.model, &tried);
             if !again || !pool.withdraw_retry() {
@@ -134,7 +138,7 @@ where
         }
     }
 
-    fn measured(&self, answer: Answer, mut claim: Claim, call: &Arc<Call>) -> Answer {
+    fn measured(&self, answer: Answer, mut claim: Claim, mut underway: Underway, call: &Arc<Call>) -> Answer {
         let version = call.trail.version();
         let series = self.state.metrics.version(&call.model, version.as_deref().unwrap_or(UNKNOWN_VERSION));
         match answer {
@@ -142,16 +146,15 @@ where
                 pieces,
                 claim,
                 series,
-                call: Arc::clone(call),
-                state: Arc::clone(&self.state),
-                seen: AttemptSeen::default(),
+                arrived: call.trail.arrived,
+                underway,
             })),
             Answer::Whole { usage, ending, .. } => {
                 count_usage(&series, usage);
                 claim.record(Some(Outcome::Success), "ok");
-                let seen =
-                    AttemptSeen { ended: Some(Instant::now()), ending, usage, ..AttemptSeen::default() };
-                self.state.observer.record(call, &claim, &seen);
+                underway.see_ending(ending);
+                underway.see_usage(usage);
+                underway.end();
                 answer
             }
             Answer::Replay(_) => answer,
@@ -176,52 +179,39 @@ struct Measured {
     pieces: Pieces,
     claim: Claim,
     series: Arc<VersionSeries>,
-    call: Arc<Call>,
-    state: Arc<State>,
-    seen: AttemptSeen,
+    arrived: Instant,
+    underway: Underway,
 }
 
 impl Measured {
     fn see(&mut self, item: Option<&Result<Piece, ApiError>>) {
         match item {
             Some(Ok(Piece::Chunk { ending, .. })) => {
-                self.seen.ending.add(ending.has_text, ending.end);
+                self.underway.see_ending(*ending);
                 if ending.has_text {
                     self.see_text(Instant::now());
                 }
             }
             Some(Ok(Piece::Usage { usage, .. })) => {
                 count_usage(&self.series, *usage);
-                self.seen.usage = *usage;
+                self.underway.see_usage(*usage);
             }
             Some(Err(_)) => {
-                self.seen.failed = true;
+                self.underway.broke_off(AttemptEnd::Failed);
                 self.claim.record(Some(Outcome::BrokenOff), Fault::BrokenOff.as_str());
             }
             None => {
-                self.seen.ended = Some(Instant::now());
+                self.underway.end();
                 self.claim.record(Some(Outcome::Success), "ok");
             }
         }
     }
 
     fn see_text(&mut self, now: Instant) {
-        let arrived = self.call.trail.arrived;
-        self.seen.chunks += 1;
-        match self.seen.last_text.replace(now) {
-            None => {
-                self.seen.first_text = Some(now);
-                self.series.time_to_first_token.observe((now - arrived).as_secs_f64());
-            }
+        match self.underway.see_text(now) {
+            None => self.series.time_to_first_token.observe((now - self.arrived).as_secs_f64()),
             Some(last) => self.series.inter_token_latency.observe((now - last).as_secs_f64()),
         }
-    }
-}
-
-/// However it ends: a client that leaves a slow answer has seen how slow it was.
-impl Drop for Measured {
-    fn drop(&mut self) {
-        self.state.observer.record(&self.call, &self.claim, &self.seen);
     }
 }
 

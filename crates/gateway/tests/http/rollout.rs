@@ -7,12 +7,12 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
-use evidence::{Latency, Rate, Report};
+use evidence::{Count, Latency, Rate, Report, VersionEvidence};
 use routing::{ModelRoutes, Observe, RouteTable, VersionRoute, VersionState};
 use serde_json::json;
 use tokio::net::TcpListener;
 
-use crate::support::{Front, Reply, Worker, ask, eventually};
+use crate::support::{Front, Gate, Reply, Worker, ask, eventually, streamed, with};
 
 /// A controller with one table, which remembers the last report.
 #[derive(Clone)]
@@ -36,6 +36,20 @@ impl Controller {
 
     fn heard(&self) -> Report {
         self.heard.lock().expect("sound").clone()
+    }
+
+    /// What was told of a version.
+    fn seen(&self, version: &str) -> Option<VersionEvidence> {
+        let model = self.heard().models.remove("m")?;
+        model.evidence?.versions.remove(version)
+    }
+
+    /// Goes on with another step.
+    fn step(&self, step: &str) {
+        let mut table = self.table.lock().expect("sound");
+        table.generation += 1;
+        let observe = table.models.get_mut("m").and_then(|routes| routes.observe.as_mut());
+        observe.expect("a rollout is on").step = step.into();
     }
 }
 
@@ -86,14 +100,66 @@ async fn a_failed_attempt_is_told_of_its_version_though_another_worker_answers()
     let got = front.chat(&ask("hello")).await;
     assert_eq!((got.status, got.header("x-tenk-model-version")), (200, Some("1")));
     eventually("the failure is told", async || {
-        let evidence =
-            controller.heard().models.get("m").and_then(|model| model.evidence.clone()).unwrap_or_default();
-        let errors = evidence.versions.get("2").map(|seen| seen.rate(Rate::Error));
+        let errors = controller.seen("2").map(|seen| (seen.requests, seen.failed, seen.rate(Rate::Error)));
         // The answer came from a version that was not asked for, and tells nothing.
-        errors.is_some_and(|errors| (errors.trials, errors.events) == (1, 1))
-            && !evidence.versions.contains_key("1")
+        errors == Some((1, 1, Count { trials: 1, events: 1 })) && controller.seen("1").is_none()
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_refusal_is_told_of_its_version_too_and_is_no_error() {
+    let good = Worker::of_version("1", Reply::completion("a")).await;
+    let full = Worker::of_version("2", Reply::json(429, "{}")).await;
+    let controller =
+        Controller::start(observed(vec![VersionRoute::active("2", 10_000, "default"), preview("1")], 0))
+            .await;
+    let front = front(&[&good, &full], &controller).await;
+    assert_eq!(front.chat(&ask("hello")).await.status, 200);
+    eventually("the refusal is told", async || {
+        let rates = controller.seen("2").map(|seen| (seen.rate(Rate::Refused), seen.rate(Rate::Error)));
+        rates == Some((Count { trials: 1, events: 1 }, Count::default()))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_leaves_before_an_answer_has_waited_that_long() {
+    let silent = Worker::of_version("1", Reply::Hang).await;
+    let routes = observed(vec![VersionRoute::active("1", 10_000, "default")], 0);
+    let controller = Controller::start(routes).await;
+    let front = front(&[&silent], &controller).await;
+    for (request, times) in [(ask("whole"), [0, 1]), (streamed(ask("stream")), [1, 2])] {
+        let asked = front.spawn_chat(&with(request, "user", times[0].to_string()));
+        silent.asked(times[1] as usize).await;
+        asked.abort();
+        eventually("the wait is told", async || {
+            let Some(seen) = controller.seen("1") else { return false };
+            let counts =
+                [Latency::TimeToFirstToken, Latency::EndToEnd].map(|kind| seen.latency(kind).count());
+            counts == times && seen.rate(Rate::Truncated) == Count::default()
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn an_answer_to_a_request_of_an_earlier_step_is_no_evidence() {
+    let gate = Gate::closed();
+    let worker = Worker::of_version("1", Reply::completion("late").after(&gate)).await;
+    let routes = observed(vec![VersionRoute::active("1", 10_000, "default")], 0);
+    let controller = Controller::start(routes).await;
+    let front = front(&[&worker], &controller).await;
+    let late = front.spawn_chat(&with(ask("hello"), "user", "a"));
+    worker.asked(1).await;
+    controller.step("r/2");
+    eventually("the step is taken", async || controller.heard().routes_by == (1, 2)).await;
+    gate.open_for_all();
+    late.await.expect("ends");
+    front.chat(&with(ask("hello"), "user", "b")).await;
+    eventually("the answer of this step is told", async || controller.seen("1").is_some()).await;
+    let seen = controller.seen("1").expect("told");
+    assert_eq!((seen.requests, seen.users, seen.latency(Latency::EndToEnd).count()), (1, 1, 1));
 }
 
 #[tokio::test]
@@ -135,10 +201,7 @@ async fn a_version_can_be_asked_for_by_name_and_counts_for_nothing_then() {
     assert_eq!((unknown.status, unknown.text().contains("no version `3`")), (404, true));
     front.chat(&ask("hello")).await;
     eventually("only the user's own request is told", async || {
-        let evidence =
-            controller.heard().models.get("m").and_then(|model| model.evidence.clone()).unwrap_or_default();
-        evidence.versions.get("1").is_some_and(|seen| seen.requests == 1)
-            && !evidence.versions.contains_key("2")
+        controller.seen("1").is_some_and(|seen| seen.users == 1) && controller.seen("2").is_none()
     })
     .await;
 }

@@ -25,8 +25,8 @@ const ERRORS_SHARE: f64 = 0.5;
 /// correction (the intersection-union test: Berger, "Multiparameter hypothesis testing and acceptance sampling",
 /// 1982). The same holds for steps, all of which must be passed.
 pub(super) fn levels(spec: &JudgeSpec, step: f64, metric: Metric) -> Levels {
-    // Three latencies, truncated and empty answers, and quality where it is compared.
-    let others = if spec.quality.is_some() { 6.0 } else { 5.0 };
+    // Three latencies, refusals, truncated and empty answers, and quality where it is compared.
+    let others = if spec.quality.is_some() { 7.0 } else { 6.0 };
     let share =
         if metric == Metric::Rate(Rate::Error) { ERRORS_SHARE } else { (1.0 - ERRORS_SHARE) / others };
     Levels { fail: step * share, pass: spec.false_alarm }

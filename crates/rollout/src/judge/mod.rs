@@ -32,6 +32,8 @@ pub const UNBOUNDED: f64 = 1e6;
 
 /// Users with an error from whom on the absolute guard holds.
 const GUARD_USERS_MIN: u64 = 3;
+/// How many times as likely what was seen must be at the rate that was seen as at the guard's.
+const GUARD_LIKELIHOOD_RATIO: f64 = 100.0;
 
 /// What is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -92,6 +94,10 @@ pub struct Assessment {
     pub canary_users: u64,
     /// Whether the absolute guard was hit: too many errors, whatever the stable version does.
     pub guard_hit: bool,
+    /// Requests to the new version that began.
+    pub canary_requests: u64,
+    /// Those of them that failed.
+    pub canary_failed: u64,
     /// One by one. What neither version has a sample of, such as times to the first token where nobody streams, is
     /// left out; error rates and, where it is wanted, quality are always in.
     pub metrics: Vec<MetricAssessment>,
@@ -106,6 +112,9 @@ pub struct Judge {
     false_alarm: f64,
     stable_users: u64,
     canary_users: u64,
+    canary_requests: u64,
+    canary_failed: u64,
+    canary_failed_users: u64,
     rates: Vec<RateTest>,
     latencies: Vec<LatencyTest>,
     quality: Option<QualityTest>,
@@ -136,6 +145,9 @@ impl Judge {
             false_alarm,
             stable_users: 0,
             canary_users: 0,
+            canary_requests: 0,
+            canary_failed: 0,
+            canary_failed_users: 0,
             rates: Rate::ALL.map(RateTest::new).to_vec(),
             latencies: Latency::ALL.map(|latency| LatencyTest::new(latency, spec)).to_vec(),
             quality: spec.quality.as_ref().map(|_| QualityTest::new()),
@@ -147,6 +159,9 @@ impl Judge {
     pub fn observe(&mut self, stable: &VersionEvidence, canary: &VersionEvidence) {
         self.stable_users += stable.users;
         self.canary_users += canary.users;
+        self.canary_requests += canary.requests;
+        self.canary_failed += canary.failed;
+        self.canary_failed_users += canary.failed_users;
         self.rates.iter_mut().for_each(|test| test.observe(&self.spec, stable, canary));
         self.latencies.iter_mut().for_each(|test| test.observe(stable, canary));
     }
@@ -182,16 +197,31 @@ impl Judge {
             stable_users: self.stable_users,
             canary_users: self.canary_users,
             guard_hit,
+            canary_requests: self.canary_requests,
+            canary_failed: self.canary_failed,
             metrics,
         }
     }
 
+    /// Counts requests, not users: nothing is compared, so that who asks much may count much. They count from when they
+    /// begin, for failures are often quicker than answers.
     fn guard_hit(&self) -> bool {
-        let errors = self.rates.iter().filter(|test| test.rate() == Rate::Error).map(RateTest::canary);
-        errors.into_iter().any(|count| {
-            count.events >= GUARD_USERS_MIN
-                && count.events as f64 > self.spec.error_guard * count.trials as f64
-        })
+        let failed = self.canary_failed as f64;
+        let others = self.canary_requests.saturating_sub(self.canary_failed) as f64;
+        let (share, guard) = (failed / (failed + others), self.spec.error_guard);
+        let log_ratio =
+            |count: f64, seen: f64, guard: f64| if count > 0.0 { count * (seen / guard).ln() } else { 0.0 };
+        let log_ratio = log_ratio(failed, share, guard) + log_ratio(others, 1.0 - share, 1.0 - guard);
+        self.canary_failed_users >= GUARD_USERS_MIN
+            && share > guard
+            && log_ratio >= GUARD_LIKELIHOOD_RATIO.ln()
+    }
+}
+
+impl Assessment {
+    /// The share of requests to the new version that failed.
+    pub(crate) fn failed_share(&self) -> f64 {
+        self.canary_failed as f64 / self.canary_requests.max(self.canary_failed).max(1) as f64
     }
 }
 

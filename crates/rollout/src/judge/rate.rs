@@ -12,7 +12,7 @@ use crate::JudgeSpec;
 const DIFFERENCES: [f64; 11] = [-2.0, -1.0, -0.5, -0.2, 0.0, 0.2, 0.5, 1.0, 2.0, 5.0, 20.0];
 /// An error rate fails above this, in margins: each error counts, and none is a matter of taste.
 const ERROR_TOLERANCE: f64 = 0.0;
-/// Truncated and empty answers fail above this, in margins. Who asks decides about them as well as the version does,
+/// Refused requests, truncated and empty answers fail above this, in margins. Who asks decides about them as well as the version does,
 /// and a few users ask for much: shares differ a little also between two halves of one version's users.
 const ANSWER_TOLERANCE: f64 = 0.2;
 /// Fewer users with an error than this fail nobody, however small the new version's share of the traffic is.
@@ -95,15 +95,10 @@ impl RateTest {
         self.rate
     }
 
-    /// All that was heard of the new version.
-    pub(super) fn canary(&self) -> Count {
-        self.total.canary
-    }
-
     fn margin(&self, spec: &JudgeSpec) -> f64 {
         match self.rate {
             Rate::Error => spec.error_margin,
-            Rate::Truncated | Rate::Empty => spec.answer_margin,
+            Rate::Refused | Rate::Truncated | Rate::Empty => spec.answer_margin,
         }
     }
 }

@@ -11,6 +11,7 @@ impl Metric {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Rate(Rate::Error) => "error rate",
+            Self::Rate(Rate::Refused) => "refusal rate",
             Self::Rate(Rate::Truncated) => "truncation rate",
             Self::Rate(Rate::Empty) => "empty-answer rate",
             Self::Latency(Latency::TimeToFirstToken) => "p95 time to first token",
@@ -126,14 +127,15 @@ impl fmt::Display for Assessment {
         let deciding = self.metrics.iter().filter(|metric| Some(metric.verdict) == worst);
         let mut reasons: Vec<String> = deciding.map(ToString::to_string).collect();
         if self.guard_hit {
-            let errors = self.metrics.iter().find(|metric| metric.metric == Metric::Rate(Rate::Error));
-            let share = errors.and_then(|metric| metric.canary).unwrap_or_default();
             if worst != Some(Verdict::Fail) {
                 reasons.clear();
             }
             reasons.insert(
                 0,
-                format!("error rate is {}, above the guard", Metric::Rate(Rate::Error).value(share)),
+                format!(
+                    "{}% of the requests fail, surely above the guard",
+                    trimmed(self.failed_share() * 100.0)
+                ),
             );
         }
         formatter.write_str(&reasons.join("; "))

@@ -36,7 +36,15 @@ fn assessment(verdict: Verdict) -> Assessment {
         samples: 200,
         verdict,
     };
-    Assessment { verdict, stable_users: 4_000, canary_users: 200, guard_hit: false, metrics: vec![metric] }
+    Assessment {
+        verdict,
+        stable_users: 4_000,
+        canary_users: 200,
+        guard_hit: false,
+        canary_requests: 300,
+        canary_failed: 90,
+        metrics: vec![metric],
+    }
 }
 
 const WARM: [f64; 8] = [3.0, 0.5, 0.21, 0.2, 0.2, 0.21, 0.2, 0.2];
@@ -274,13 +282,14 @@ proptest! {
             let Decision::Go { phase, reason } = rollout.plan(&seen, now_ms) else { continue };
             prop_assert!(!reason.is_empty());
             let next = rollout.at(phase, now_ms);
+            let canary = matches!(rollout.spec.strategy, Strategy::Canary { .. });
+            let judged = rollout.weight() > 0 && rollout.weight() < RouteTable::WEIGHT_TOTAL;
+            let promoted = matches!(phase, Phase::Draining { outcome: Outcome::Promoted });
+            if canary && rollout.weight() > 0 && (promoted || next.weight() > rollout.weight()) {
+                prop_assert!(moment.users >= 20 && moment.verdict.is_some());
+                prop_assert!(!judged || moment.verdict == Some(Verdict::Pass));
+            }
             if next.weight() > rollout.weight() {
-                let canary = matches!(rollout.spec.strategy, Strategy::Canary { .. });
-                let judged = rollout.weight() > 0 && rollout.weight() < RouteTable::WEIGHT_TOTAL;
-                if canary && judged {
-                    prop_assert_eq!(moment.verdict, Some(Verdict::Pass));
-                    prop_assert!(moment.users >= 20);
-                }
                 prop_assert!(!(rollout.paused || judged && moment.guard_hit));
                 let index = |phase| match phase { Phase::Step { index } | Phase::Held { index } => index as i64, _ => -1 };
                 prop_assert_eq!(index(next.phase), index(rollout.phase) + 1);

@@ -33,11 +33,9 @@ pub(super) fn going_to(rollout: &Rollout, phase: Phase) -> String {
 
 /// Why the absolute guard reverts.
 pub(super) fn guard(rollout: &Rollout, assessment: &Assessment) -> String {
-    let rate = evidence::Rate::Error;
-    let found = assessment.metrics.iter().find(|metric| metric.metric == crate::Metric::Rate(rate));
-    let share = found.and_then(|metric| metric.canary).unwrap_or(1.0) * 100.0;
+    let share = assessment.failed_share() * 100.0;
     let most = rollout.spec.judge.error_guard * 100.0;
-    format!("{share:.1}% of the requests to {} fail, more than {most}% at any time", rollout.spec.to)
+    format!("{share:.1}% of the requests to {} fail, surely more than {most}%", rollout.spec.to)
 }
 
 /// Why the judge reverts.
@@ -69,15 +67,12 @@ pub(super) fn lacking(
     if elapsed_s < step.time_min_s {
         return Some(format!("{elapsed_s} of {} s are over", step.time_min_s));
     }
-    if !rollout.has_control() {
-        // Nobody is left to compare with: the guards alone watch.
-        return None;
-    }
     let Some(assessment) = assessment else { return Some("no evidence has come in".to_owned()) };
     if assessment.canary_users < step.users_min {
         return Some(format!("{} of {} users were heard", assessment.canary_users, step.users_min));
     }
-    (assessment.verdict != Verdict::Pass)
+    // With all users there, nobody is left to compare with: the guards alone watch.
+    (rollout.has_control() && assessment.verdict != Verdict::Pass)
         .then(|| format!("the evidence is insufficient: {}", list(assessment, Verdict::Insufficient)))
 }
 

@@ -83,6 +83,7 @@ impl Judged {
             return None;
         }
         let version = usize::from(request.point < self.rollout.weight());
+        self.ledger.begin(VERSIONS[version]);
         if version == 1 {
             self.exposed.meet(request.user, second);
         }
@@ -91,7 +92,7 @@ impl Judged {
 
     /// Hears of a request that ended.
     pub(super) fn record(&mut self, flight: &Flight) {
-        // Those of an earlier step that end only now are the long ones alone.
+        // Those of an earlier step that end only now are the long ones alone; gateways leave them out as well.
         if self.ended.is_some() || flight.step != Some(self.rollout.steps_taken) {
             return;
         }
@@ -99,8 +100,9 @@ impl Judged {
         let [first_s, between_s, end_s] = answer.times_s;
         let seen = Seen {
             user: request.user,
-            replica: answer.worker.clone(),
             failed: answer.failed,
+            refused: false,
+            whole: true,
             truncated: request.truncated,
             empty: request.empty,
             uncached_tokens: request.uncached_tokens,

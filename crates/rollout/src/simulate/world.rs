@@ -1,7 +1,5 @@
 //! Users, load and workers, made up.
 
-use std::sync::Arc;
-
 use routing::RouteTable;
 
 use super::random::{Random, Wander, mix};
@@ -86,7 +84,6 @@ pub(super) struct Request {
 #[derive(Clone, Debug)]
 pub(super) struct Answer {
     pub(super) failed: bool,
-    pub(super) worker: Arc<str>,
     /// To the first token, between tokens, to the end.
     pub(super) times_s: [f64; 3],
 }
@@ -94,7 +91,6 @@ pub(super) struct Answer {
 /// One of a version's workers.
 #[derive(Clone, Debug)]
 struct Worker {
-    name: Arc<str>,
     effect: f64,
     load: Wander,
 }
@@ -123,13 +119,11 @@ impl World {
         });
         let users = users.collect();
         let load = Wander::new(LOAD_SIGMA, LOAD_LASTS_S, &mut random);
-        let mut worker = |name: String| Worker {
-            name: name.into(),
+        let mut worker = |_| Worker {
             effect: options.worker_sigma * random.normal(),
             load: Wander::new(OWN_LOAD_SIGMA, OWN_LOAD_LASTS_S, &mut random),
         };
-        let workers = [("stable", WORKERS[0]), ("canary", WORKERS[1])]
-            .map(|(version, count)| (0..count).map(|index| worker(format!("{version}-{index}"))).collect());
+        let workers = WORKERS.map(|count| (0..count).map(&mut worker).collect());
         Self { options: options.clone(), scenario, random, users, load, workers, second: 0 }
     }
 
@@ -157,11 +151,7 @@ impl World {
             _ => (self.scenario.ratio(), self.scenario.errors(BASELINE_ERRORS)),
         };
         let factor = ratio * (worker.effect + worker.load.value).exp();
-        Answer {
-            failed: request.luck < errors,
-            worker: Arc::clone(&worker.name),
-            times_s: request.logs.map(|log| factor * log.exp()),
-        }
+        Answer { failed: request.luck < errors, times_s: request.logs.map(|log| factor * log.exp()) }
     }
 
     fn request(&mut self) -> Request {

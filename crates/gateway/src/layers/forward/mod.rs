@@ -22,6 +22,7 @@ use tower::Service;
 use self::events::PeekChoice;
 use crate::call::{Answer, Call, Ending, TokenCounts};
 use crate::error::CallError;
+use crate::observe::AttemptEnd;
 use crate::pool::WorkerEntry;
 use crate::state::State;
 
@@ -99,9 +100,13 @@ impl Fault {
         }
     }
 
-    /// Whether the version that the worker serves may be to blame.
-    pub(crate) const fn is_failure(self) -> bool {
-        matches!(self.outcome(), Some(Outcome::ConnectFailed | Outcome::BrokenOff | Outcome::ServerError))
+    /// What it says about the version that the worker serves.
+    pub(crate) const fn seen(self) -> AttemptEnd {
+        match self.outcome() {
+            Some(Outcome::ConnectFailed | Outcome::BrokenOff | Outcome::ServerError) => AttemptEnd::Failed,
+            Some(Outcome::Overloaded) => AttemptEnd::Refused,
+            _ => AttemptEnd::Nothing,
+        }
     }
 
     pub(crate) fn error(self) -> AttemptError {
