@@ -41,6 +41,11 @@ impl Book {
         }
     }
 
+    /// Rollouts that are not over.
+    pub(crate) fn active(&self) -> impl Iterator<Item = &Rollout> {
+        self.models.values().filter_map(Entry::active)
+    }
+
     /// The routes that follow. A version that no row names gets no users, however many workers it has.
     pub(crate) fn table(&self) -> RouteTable {
         let routes = |entry: &Entry| match &entry.rollout {

@@ -12,6 +12,8 @@ const PEAK_MS: u64 = 30_000;
 #[derive(Debug, Default)]
 pub(crate) struct Gateways {
     last: BTreeMap<String, Heard>,
+    /// What the last reports come to, as of the last tick.
+    loads: BTreeMap<String, BTreeMap<String, VersionLoad>>,
     models: BTreeMap<String, Trend>,
 }
 
@@ -46,8 +48,9 @@ impl Gateways {
     /// Forgets gateways that have fallen silent, and follows how busy models are.
     pub(crate) fn tick(&mut self, now_ms: u64, timeout_ms: u64) {
         self.last.retain(|_, heard| now_ms.saturating_sub(heard.at_ms) < timeout_ms);
-        for (model, versions) in self.models() {
-            let trend = self.models.entry(model).or_default();
+        self.loads = self.add_up();
+        for (model, versions) in &self.loads {
+            let trend = self.models.entry(model.clone()).or_default();
             let in_flight = versions.values().map(|load| load.in_flight).sum();
             trend.in_flight.push_back((now_ms, in_flight));
             while trend.in_flight.front().is_some_and(|(at_ms, _)| now_ms.saturating_sub(*at_ms) > PEAK_MS) {
@@ -59,8 +62,13 @@ impl Gateways {
         }
     }
 
-    /// Each model's versions, over all gateways. They all know the same workers, so that only requests are added up.
-    pub(crate) fn models(&self) -> BTreeMap<String, BTreeMap<String, VersionLoad>> {
+    /// Each model's versions, over all gateways, as of the last tick.
+    pub(crate) fn models(&self) -> &BTreeMap<String, BTreeMap<String, VersionLoad>> {
+        &self.loads
+    }
+
+    /// All gateways know the same workers, so that only requests are added up.
+    fn add_up(&self) -> BTreeMap<String, BTreeMap<String, VersionLoad>> {
         let mut models: BTreeMap<String, BTreeMap<String, VersionLoad>> = BTreeMap::new();
         for heard in self.last.values() {
             for (model, of_model) in &heard.report.models {
@@ -85,8 +93,8 @@ impl Gateways {
     /// The fleet of a rollout.
     pub(crate) fn fleet(&mut self, rollout: &rollout::Rollout, table: (u64, u64), now_ms: u64) -> Fleet {
         let (model, stable, canary) = (&rollout.spec.model, &rollout.stable, &rollout.spec.to);
-        let versions = self.models().remove(model).unwrap_or_default();
-        let load = |version: &String| versions.get(version).copied().unwrap_or_default();
+        let versions = self.loads.get(model);
+        let load = |version| versions.and_then(|of_model| of_model.get(version)).copied().unwrap_or_default();
         let (stable, canary_load) = (load(stable), load(canary));
         let trend = self.models.entry(model.clone()).or_default();
         let absent = (canary_load.workers_up == 0)

@@ -102,7 +102,7 @@ fn schemas() -> Value {
             &["model", "stable", "percent", "reason", "warm_prompts", "at_ms"],
             json!({
                 "model": text, "stable": text, "percent": number, "rollout": free, "reason": text,
-                "assessment": free, "fleet": free, "warm_prompts": whole, "at_ms": whole,
+                "assessment": free, "warm_prompts": whole, "at_ms": whole,
             }),
         ),
         "Record": object(

@@ -1,6 +1,6 @@
 //! What owners see.
 
-use rollout::{Assessment, Fleet, Rollout};
+use rollout::{Assessment, Rollout};
 use serde::{Deserialize, Serialize};
 
 /// How a model's rollout stands.
@@ -20,9 +20,6 @@ pub struct Status {
     /// The evidence of the step at hand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub assessment: Option<Assessment>,
-    /// Who could answer.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fleet: Option<Fleet>,
     /// Prompts that the new version answered to warm up.
     pub warm_prompts: usize,
     /// The moment of all this, in milliseconds since 1970.

@@ -27,8 +27,7 @@ pub struct Observed<'a> {
 }
 
 /// Who could answer, and how much there is to answer.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Fleet {
     /// Workers of the new version that take requests.
     pub canary_workers: u32,

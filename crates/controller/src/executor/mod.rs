@@ -147,7 +147,7 @@ impl Executor {
         }
         self.gateways.tick(now_ms, self.config.gateway_timeout_ms);
         self.pin(now_ms).await?;
-        let active: Vec<Rollout> = self.book.models.values().filter_map(Entry::active).cloned().collect();
+        let active: Vec<Rollout> = self.book.active().cloned().collect();
         for rollout in active {
             self.advance(&rollout, now_ms).await?;
         }
@@ -227,7 +227,7 @@ impl Executor {
         if !self.gateways.complete() {
             return Ok(());
         }
-        for (model, versions) in self.gateways.models() {
+        for (model, versions) in self.gateways.models().clone() {
             let entry = self.book.models.get(&model).cloned().unwrap_or_default();
             let has_workers = versions.get(&entry.stable).is_some_and(|load| load.workers > 0);
             if entry.active().is_some() || has_workers {
@@ -295,7 +295,7 @@ impl Executor {
         };
         let live = self.live.entry(model.clone()).or_default();
         live.reason.clone_from(&reason);
-        if rollout.phase == Phase::Warming && action == Action::Started {
+        if action == Action::Started {
             *live = Live { reason: reason.clone(), ..Live::default() };
         }
         let entry = Entry { stable, rollout: Some(rollout) };
@@ -313,7 +313,6 @@ impl Executor {
                 rollout: entry.rollout.clone(),
                 reason: live.map(|live| live.reason.clone()).unwrap_or_default(),
                 assessment: live.and_then(Live::assessment),
-                fleet: None,
                 warm_prompts: live.map_or(0, |live| live.warm.len()),
                 at_ms: now_ms,
             };

@@ -1,7 +1,7 @@
 //! What gateways and owners say.
 
 use protocol::{ApiError, ErrorCode};
-use rollout::{Command, Phase, Rollout, Spec};
+use rollout::{Command, Rollout, Spec};
 
 use super::{Executor, Message, unix_ms};
 use crate::book::Entry;
@@ -30,7 +30,7 @@ impl Executor {
                 let _ = reply.send(self.command(&model, command, now_ms).await);
             }
             Message::History(model, max, reply) => {
-                let wanted = move |record: &crate::Record| record.model == model || model.is_empty();
+                let wanted = move |record: &crate::Record| record.model == model;
                 let records = self.store.history(wanted, max).await;
                 let _ = reply.send(records.map_err(|error| failed(&error)));
             }
@@ -84,8 +84,6 @@ impl Executor {
             Command::Resume => Action::Resumed,
             _ => Action::of(next.phase),
         };
-        // Who goes on by command leaves the warm gate open behind.
-        debug_assert!(next.phase != Phase::Warming || matches!(command, Command::Pause | Command::Resume));
         let assessment = self.live.get(model).and_then(super::Live::assessment);
         let written = self.go(next, action, reason, assessment, now_ms).await;
         self.decided(model, written, now_ms)

@@ -12,7 +12,7 @@ const WARM_MAX: usize = 500;
 impl Executor {
     /// Starts what is due; each model has one of these under way at most.
     pub(super) fn probe(&mut self, now_ms: u64) {
-        let active: Vec<Rollout> = self.book.models.values().filter_map(Entry::active).cloned().collect();
+        let active: Vec<Rollout> = self.book.active().cloned().collect();
         for rollout in active {
             match rollout.phase {
                 Phase::Warming => self.warm(&rollout),
@@ -44,7 +44,7 @@ impl Executor {
 
     pub(super) fn warmed(&mut self, id: &str, result: Result<f64, String>) {
         let warming = |rollout: &&Rollout| rollout.id == id && rollout.phase == Phase::Warming;
-        let rollout = self.book.models.values().filter_map(Entry::active).find(warming).cloned();
+        let rollout = self.book.active().find(warming).cloned();
         let Some(live) = self.live_of(id) else { return };
         live.probing = false;
         match result {
