@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use model_store::{ModelRef, Progress, ResolvedModel, Silent};
-use registry::{Cache, Reference, Registry, Source, Version};
+use registry::{Cache, Error, Reference, Registry, Selector, Source, Version};
 
 use crate::config::Config;
 use crate::models::cache_root;
@@ -46,6 +46,29 @@ pub(crate) fn find(config: &Config, reference: &str) -> Result<ResolvedModel> {
 pub(crate) fn label(config: &Config, reference: &str) -> Result<Label> {
     let version = version(&open(config)?, reference)?;
     Ok(Label { name: version.name, version: version.version.to_string() })
+}
+
+/// The version that an alias of a model means, or nothing where the registry has no such model or alias. Blocking.
+pub(crate) fn version_of(registry: &Registry, model: &str, alias: &str) -> Result<Option<String>, Error> {
+    let found = alias.parse().and_then(|selector: Selector| registry.get(model, &selector));
+    match found {
+        Ok(version) => Ok(Some(version.version.to_string())),
+        Err(error) if is_absent(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a registry that works has not got what was asked for: models and versions may come from elsewhere, and have
+/// names that it would not take.
+pub(crate) fn is_absent(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::BadName { .. }
+            | Error::BadReference { .. }
+            | Error::UnknownModel { .. }
+            | Error::UnknownVersion { .. }
+            | Error::UnknownAlias { .. }
+    )
 }
 
 fn version(registry: &Registry, reference: &str) -> Result<Version> {

@@ -78,8 +78,8 @@ pub(crate) fn shown_url(url: &str) -> String {
     }
 }
 
-/// `path` with each segment percent-encoded for a URL.
-pub(crate) fn encode_path(path: &str) -> String {
+/// `path` with each segment percent-encoded for a URL; slashes stay.
+pub fn encode_path(path: &str) -> String {
     let mut encoded = String::with_capacity(path.len());
     for byte in path.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {

@@ -34,7 +34,7 @@ mod wheel;
 pub use checksum::checksum;
 pub use config::Config;
 pub use error::{Attempt, Attempts, Error};
-pub use http::client;
+pub use http::{client, encode_path};
 pub use installed::{ListedModel, ModelFormat, ResolvedModel, list, resolve};
 pub use layout::default_cache_root;
 pub use pinned::{PinnedFile, fetch_pinned, pinned_path};

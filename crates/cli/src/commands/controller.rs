@@ -8,7 +8,6 @@ use anyhow::Result;
 use controller::{Aliases, Controller, ControllerError, ControllerParts};
 use gateway::KeyConfig;
 use registry::Registry;
-use sha2::{Digest, Sha256};
 
 use crate::args::ControllerArgs;
 use crate::commands;
@@ -72,7 +71,7 @@ pub(super) async fn embed(config: &mut Config, voice: Voice) -> Result<(Controll
     config.gateway.controller_api_key = config.controller.api_key.clone();
     let key = (!config.gateway.keys.is_empty()).then(commands::key::random);
     if let Some(key) = &key {
-        let sha256 = hex::encode(Sha256::digest(key.as_bytes()));
+        let sha256 = commands::key::sha256_of(key);
         config.gateway.keys.push(KeyConfig { tenant: TENANT.into(), sha256, priority_min: 0 });
     }
     Ok((controller, key))

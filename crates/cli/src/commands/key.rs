@@ -19,10 +19,7 @@ pub(super) fn run(KeyCommand::New { tenant }: &KeyCommand) -> Result<ExitCode> {
     // Alone on standard output, for scripts.
     print(&format!("{key}\n"))?;
     eprintln!("\nThat is the key; it is not shown again. Add this to the gateway's configuration:\n");
-    eprintln!(
-        "[[gateway.keys]]\ntenant = \"{tenant}\"\nsha256 = \"{}\"",
-        hex::encode(Sha256::digest(key.as_bytes()))
-    );
+    eprintln!("[[gateway.keys]]\ntenant = \"{tenant}\"\nsha256 = \"{}\"", sha256_of(&key));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -31,4 +28,9 @@ pub(super) fn random() -> String {
     // Two random UUIDs hold 244 random bits.
     let bytes = [Uuid::new_v4(), Uuid::new_v4()].map(Uuid::into_bytes).concat();
     format!("tenk-{}", hex::encode(bytes))
+}
+
+/// What the gateway's configuration holds of a key.
+pub(super) fn sha256_of(key: &str) -> String {
+    hex::encode(Sha256::digest(key.as_bytes()))
 }

@@ -7,9 +7,9 @@ mod table;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use controller::{Record, Status};
 use rollout::{Outcome, Phase};
 
@@ -19,23 +19,26 @@ use crate::args::RolloutCommand;
 
 /// From one look to the next.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// How long a controller that is watched may give no answer: one that takes over needs some seconds.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) async fn run(command: RolloutCommand) -> Result<ExitCode> {
     match command {
         RolloutCommand::Start(args) => {
             let client = Client::new(&args.reach)?;
             let watch = args.watch;
-            let spec = start::spec(*args)?;
+            let spec = tokio::task::spawn_blocking(move || start::spec(*args));
+            let spec = spec.await.context("reading the rollout broke off")??;
             let model = spec.model.clone();
-            let status: Status = client.post("/v1/rollouts", &serde_json::to_value(&spec)?)?;
+            let status: Status = client.post("/v1/rollouts", &serde_json::to_value(&spec)?).await?;
             if watch {
-                return follow(&client, &model).await;
+                return follow(&client, status).await;
             }
             print(&table::status(&status))?;
             eprintln!("tenk rollout status {model} --watch    shows how it goes");
         }
         RolloutCommand::Status { model: None, json, reach, .. } => {
-            let all: Vec<Status> = Client::new(&reach)?.get("/v1/rollouts")?;
+            let all: Vec<Status> = Client::new(&reach)?.get("/v1/rollouts").await?;
             let text = match (json, all.is_empty()) {
                 (true, _) => serde_json::to_string_pretty(&all)? + "\n",
                 (_, true) => "no gateway has reported a model yet\n".to_owned(),
@@ -45,10 +48,10 @@ pub(super) async fn run(command: RolloutCommand) -> Result<ExitCode> {
         }
         RolloutCommand::Status { model: Some(model), watch, json, reach } => {
             let client = Client::new(&reach)?;
+            let status: Status = client.get(&client::path(&model, "")).await?;
             if watch {
-                return follow(&client, &model).await;
+                return follow(&client, status).await;
             }
-            let status: Status = client.get(&client::path(&model, ""))?;
             print(&if json {
                 serde_json::to_string_pretty(&status)? + "\n"
             } else {
@@ -56,15 +59,15 @@ pub(super) async fn run(command: RolloutCommand) -> Result<ExitCode> {
             })?;
         }
         RolloutCommand::Promote { model, full, reach } => {
-            command_to(&reach, &model, if full { "promote-fully" } else { "promote" })?;
+            command_to(&reach, &model, if full { "promote-fully" } else { "promote" }).await?;
         }
-        RolloutCommand::Abort { model, reach } => command_to(&reach, &model, "abort")?,
+        RolloutCommand::Abort { model, reach } => command_to(&reach, &model, "abort").await?,
         RolloutCommand::Pause { model, resume, reach } => {
-            command_to(&reach, &model, if resume { "resume" } else { "pause" })?;
+            command_to(&reach, &model, if resume { "resume" } else { "pause" }).await?;
         }
         RolloutCommand::Simulate(args) => return simulate::run(&args),
         RolloutCommand::History { model, json, reach } => {
-            let records: Vec<Record> = Client::new(&reach)?.get(&client::path(&model, "history"))?;
+            let records: Vec<Record> = Client::new(&reach)?.get(&client::path(&model, "history")).await?;
             print(&if json {
                 serde_json::to_string_pretty(&records)? + "\n"
             } else {
@@ -75,17 +78,18 @@ pub(super) async fn run(command: RolloutCommand) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn command_to(reach: &crate::args::ReachArgs, model: &str, command: &str) -> Result<()> {
-    let status: Status = Client::new(reach)?.post(&client::path(model, command), &serde_json::Value::Null)?;
+async fn command_to(reach: &crate::args::ReachArgs, model: &str, command: &str) -> Result<()> {
+    let path = client::path(model, command);
+    let status: Status = Client::new(reach)?.post(&path, &serde_json::Value::Null).await?;
     print(&table::status(&status))
 }
 
 /// Shows how a rollout goes until it is over: on a terminal in place, else a line for each news.
-async fn follow(client: &Client, model: &str) -> Result<ExitCode> {
+async fn follow(client: &Client, mut status: Status) -> Result<ExitCode> {
     let in_place = std::io::stdout().is_terminal();
+    let path = client::path(&status.model, "");
     let (mut shown, mut told) = (0, String::new());
     loop {
-        let status: Status = client.get(&client::path(model, ""))?;
         if in_place {
             let text = table::status(&status);
             // Up over what was shown, and clear from there.
@@ -104,5 +108,20 @@ async fn follow(client: &Client, model: &str) -> Result<ExitCode> {
             Some(Phase::Done { .. }) | None => return Ok(ExitCode::SUCCESS),
             Some(_) => tokio::time::sleep(INTERVAL).await,
         }
+        let asked = Instant::now();
+        let mut failed = false;
+        status = loop {
+            match client.get(&path).await {
+                Ok(status) => break status,
+                Err(error) if asked.elapsed() > PATIENCE => return Err(error),
+                Err(error) if !failed => {
+                    eprintln!("no answer, asking again for {} s: {error:#}", PATIENCE.as_secs());
+                    // What was shown stays above that line.
+                    (failed, shown) = (true, 0);
+                }
+                Err(_) => {}
+            }
+            tokio::time::sleep(INTERVAL).await;
+        };
     }
 }

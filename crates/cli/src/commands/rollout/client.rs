@@ -5,14 +5,15 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use ureq::Agent;
+use ureq::http::Response;
+use ureq::{Agent, Body, Error, RequestBuilder};
 
 use crate::args::ReachArgs;
 use crate::config::Config;
 
 const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// A connection to a controller.
+/// A connection to a controller. It blocks, on threads of its own.
 pub(super) struct Client {
     base: String,
     key: Option<String>,
@@ -21,11 +22,7 @@ pub(super) struct Client {
 
 /// The path of a model's rollout, and what is behind it.
 pub(super) fn path(model: &str, rest: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    let encoded: String = model
-        .bytes()
-        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
-        .collect();
+    let encoded = model_store::encode_path(model).replace('/', "%2F");
     let slash = if rest.is_empty() { "" } else { "/" };
     format!("/v1/rollouts/{encoded}{slash}{rest}")
 }
@@ -42,37 +39,39 @@ impl Client {
         Ok(Self { base: base.trim_end_matches('/').to_owned(), key, agent })
     }
 
-    pub(super) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
-        let mut request = self.agent.get(format!("{}{path}", self.base));
-        if let Some(key) = &self.key {
-            request = request.header("authorization", format!("Bearer {key}"));
-        }
-        self.read(request.call())
+    pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        let request = self.authorized(self.agent.get(format!("{}{path}", self.base)));
+        self.read(move || request.call()).await
     }
 
-    pub(super) fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T> {
-        let mut request =
-            self.agent.post(format!("{}{path}", self.base)).header("content-type", "application/json");
-        if let Some(key) = &self.key {
-            request = request.header("authorization", format!("Bearer {key}"));
-        }
-        self.read(request.send(body.to_string().as_bytes()))
+    pub(super) async fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T> {
+        let request = self.authorized(self.agent.post(format!("{}{path}", self.base)));
+        let (request, body) = (request.header("content-type", "application/json"), body.to_string());
+        self.read(move || request.send(body.as_bytes())).await
     }
 
-    fn read<T: DeserializeOwned>(
+    fn authorized<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
+        match &self.key {
+            Some(key) => request.header("authorization", format!("Bearer {key}")),
+            None => request,
+        }
+    }
+
+    async fn read<T: DeserializeOwned>(
         &self,
-        response: std::result::Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+        call: impl FnOnce() -> Result<Response<Body>, Error> + Send + 'static,
     ) -> Result<T> {
-        let advice = || {
+        let called = tokio::task::spawn_blocking(move || {
+            let mut response = call()?;
+            Ok::<_, Error>((response.status().as_u16(), response.body_mut().read_to_string()?))
+        });
+        let (status, text) = called.await.context("the request broke off")?.with_context(|| {
             format!(
                 "the controller at {} cannot be asked; `tenk up` has one inside, `tenk controller` starts one alone, \
                  and --controller says where it is",
                 self.base
             )
-        };
-        let mut response = response.with_context(advice)?;
-        let status = response.status().as_u16();
-        let text = response.body_mut().read_to_string().with_context(advice)?;
+        })?;
         if status >= 400 {
             let error: Value = serde_json::from_str(&text).unwrap_or_default();
             match error["error"]["message"].as_str() {

@@ -7,7 +7,7 @@ use crate::args::{StartArgs, StrategyKind};
 use crate::config::Config;
 use crate::registered;
 
-/// The rollout that is asked for, checked.
+/// The rollout that is asked for, checked. Blocks, as it may ask the registry.
 pub(super) fn spec(args: StartArgs) -> Result<Spec> {
     let mut spec = match &args.file {
         Some(path) => {
@@ -35,7 +35,6 @@ pub(super) fn spec(args: StartArgs) -> Result<Spec> {
 }
 
 fn strategy(args: &StartArgs, given: Strategy) -> Result<Strategy> {
-    let is = |kind| args.strategy == Some(kind) || args.strategy.is_none();
     let (duration_s, percent) = (args.duration_s, args.percent);
     let mut strategy = match (args.strategy, given) {
         (Some(StrategyKind::Canary), given @ Strategy::Canary { .. }) | (None, given) => given,
@@ -67,7 +66,7 @@ fn strategy(args: &StartArgs, given: Strategy) -> Result<Strategy> {
         }
         _ if of_canary => bail!("--steps, --step-s, --step-max-s and --users-min are for --strategy canary"),
         Strategy::BlueGreen { keep_s } => {
-            if duration_s.is_some() || percent.is_some() || !is(StrategyKind::BlueGreen) {
+            if duration_s.is_some() || percent.is_some() {
                 bail!("blue-green has --keep-s; --percent and --duration-s are for shadow and ab");
             }
             *keep_s = args.keep_s.unwrap_or(*keep_s);
@@ -91,10 +90,10 @@ fn number(args: &StartArgs, spec: &Spec) -> Result<String> {
     }
     let config = Config::load(args.reach.config.config.as_deref())?;
     let registry = registered::open(&config)?;
-    let selector: Result<registry::Selector, _> = spec.to.parse();
-    let found = selector.ok().and_then(|selector| registry.get(&spec.model, &selector).ok());
+    let found = registered::version_of(&registry, &spec.model, &spec.to);
+    let found = found.with_context(|| format!("cannot find out which version `{}` is", spec.to))?;
     // Workers that do not come from the registry have versions by other names.
-    Ok(found.map_or_else(|| spec.to.clone(), |version| version.version.to_string()))
+    Ok(found.unwrap_or_else(|| spec.to.clone()))
 }
 
 #[cfg(test)]
