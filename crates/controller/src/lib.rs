@@ -8,6 +8,7 @@
 //! The controller must not know engines, and no request of a user passes through it: when it is gone, gateways keep the
 //! last route table.
 
+mod aliases;
 mod api;
 mod book;
 mod config;
@@ -24,8 +25,9 @@ mod store;
 mod watched;
 mod webhook;
 
+pub use aliases::Aliases;
 pub use config::{Config, ConfigError};
 pub use error::ControllerError;
 pub use record::{Action, Record};
-pub use server::{Aliases, Controller, ControllerParts};
+pub use server::{Controller, ControllerParts};
 pub use status::Status;

@@ -1,6 +1,5 @@
 //! A controller's life: bind, decide, serve, end.
 
-use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,9 +9,10 @@ use std::time::Duration;
 use http_server::{Bodies, Connections};
 use telemetry::{ControllerMetrics, Registry};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::aliases::{AliasKeeper, Aliases};
 use crate::api::{Front, router};
 use crate::book::Book;
 use crate::executor::{Executor, Listeners, Message, Published};
@@ -31,19 +31,8 @@ const PEER_TIMEOUT: Duration = Duration::from_secs(30);
 /// A gateway's evidence of several models and its prompts.
 const BODY_BYTES_MAX: usize = 16 << 20;
 const BODIES_BYTES_MAX: usize = 256 << 20;
-/// Decisions that wait for the registry to move their aliases.
-const ALIASES_MAX: usize = 256;
 /// How long answers may take to go out at the end.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Where aliases of versions are kept, so that `stable` and `canary` follow what was decided.
-pub trait Aliases: Send + Sync + fmt::Debug {
-    /// The version that an alias of a model means. Blocks.
-    fn get(&self, model: &str, alias: &str) -> Option<String>;
-
-    /// Moves an alias of a model, or takes it away. Blocks.
-    fn set(&self, model: &str, alias: &str, version: Option<&str>) -> Result<(), String>;
-}
 
 /// What a controller is made of.
 #[derive(Debug)]
@@ -104,6 +93,7 @@ impl Controller {
             book: Book::default(),
             gateways: Gateways::default(),
             live: Default::default(),
+            dialogue: Default::default(),
             noted_ms: 0,
             trouble: String::new(),
         };
@@ -143,51 +133,5 @@ impl Controller {
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, deciding).await;
         connections.close(CLOSE_TIMEOUT).await;
         Ok(())
-    }
-}
-
-/// Reads aliases, and writes them one after the other beside the task that decides. The last word of each counts.
-#[derive(Debug)]
-pub(crate) struct AliasKeeper {
-    aliases: Arc<dyn Aliases>,
-    told: mpsc::Sender<[(String, String, Option<String>); 2]>,
-}
-
-impl AliasKeeper {
-    fn start(aliases: Arc<dyn Aliases>) -> Self {
-        let reading = Arc::clone(&aliases);
-        let (tell, mut told) = mpsc::channel::<[(String, String, Option<String>); 2]>(ALIASES_MAX);
-        tokio::spawn(async move {
-            while let Some(both) = told.recv().await {
-                let aliases = Arc::clone(&aliases);
-                let (end, ended) = oneshot::channel();
-                tokio::task::spawn_blocking(move || {
-                    for (model, alias, version) in both {
-                        if let Err(error) = aliases.set(&model, &alias, version.as_deref()) {
-                            tracing::warn!(model, alias, error, "the registry does not take an alias");
-                        }
-                    }
-                    let _ = end.send(());
-                });
-                let _ = ended.await;
-            }
-        });
-        Self { aliases: reading, told: tell }
-    }
-
-    /// The version that is said to be stable.
-    pub(crate) async fn stable(&self, model: &str) -> Option<String> {
-        let (aliases, model) = (Arc::clone(&self.aliases), model.to_owned());
-        tokio::task::spawn_blocking(move || aliases.get(&model, "stable")).await.ok().flatten()
-    }
-
-    /// Says which version is stable and which is the new one. Never waits.
-    pub(crate) fn write(&self, model: &str, stable: &str, canary: Option<&str>) {
-        let alias = |name: &str, version: Option<&str>| {
-            (model.to_owned(), name.to_owned(), version.map(str::to_owned))
-        };
-        if self.told.try_send([alias("stable", Some(stable)), alias("canary", canary)]).is_err() {
-            tracing::warn!(model, "aliases are not moved, as too many wait for the registry");
-        }
     }
 }

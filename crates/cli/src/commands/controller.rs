@@ -89,9 +89,8 @@ fn is_taken(error: &anyhow::Error) -> bool {
 struct InRegistry(Registry);
 
 impl Aliases for InRegistry {
-    fn get(&self, model: &str, alias: &str) -> Option<String> {
-        let selector = alias.parse().ok()?;
-        Some(self.0.get(model, &selector).ok()?.version.to_string())
+    fn get(&self, model: &str, alias: &str) -> Result<Option<String>, String> {
+        registered::version_of(&self.0, model, alias).map_err(|error| error.to_string())
     }
 
     fn set(&self, model: &str, alias: &str, version: Option<&str>) -> Result<(), String> {
@@ -102,7 +101,7 @@ impl Aliases for InRegistry {
             None => self.0.remove_alias(model, alias).map(drop),
         };
         match set {
-            Err(registry::Error::UnknownModel { .. } | registry::Error::UnknownVersion { .. }) => Ok(()),
+            Err(error) if registered::is_absent(&error) => Ok(()),
             set => set.map_err(|error| error.to_string()),
         }
     }

@@ -1,5 +1,6 @@
 //! Observe, plan, execute: one task that owns all that is decided.
 
+mod aliases;
 mod owners;
 mod probing;
 
@@ -8,7 +9,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use evidence::Report;
+use evidence::{Report, VersionLoad};
 use protocol::ApiError;
 use rollout::{Assessment, Command, Decision, Observed, Phase, Rollout, Spec};
 use routing::RouteTable;
@@ -16,14 +17,16 @@ use telemetry::ControllerMetrics;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::aliases::AliasKeeper;
 use crate::book::{Book, Entry};
 use crate::fleet::Gateways;
 use crate::probe::{Prober, Prompts};
-use crate::server::AliasKeeper;
 use crate::store::Store;
 use crate::watched::Watched;
 use crate::webhook::Webhook;
 use crate::{Action, Config, ControllerError, Record, Status};
+
+pub(crate) use aliases::Dialogue;
 
 /// From one note of what was seen to the next.
 const CHECKPOINT_MS: u64 = 5_000;
@@ -36,6 +39,7 @@ pub(crate) enum Message {
     History(String, usize, Reply<Vec<Record>>),
     Warmed { id: String, result: Result<f64, String> },
     Compared { step: String, result: Result<f64, String> },
+    Said { model: String, said: Result<Option<String>, String> },
 }
 
 /// Where an answer goes.
@@ -71,6 +75,7 @@ pub(crate) struct Executor {
     pub(crate) book: Book,
     pub(crate) gateways: Gateways,
     pub(crate) live: BTreeMap<String, Live>,
+    pub(crate) dialogue: Dialogue,
     pub(crate) noted_ms: u64,
     /// Why it cannot decide, as it was told last.
     pub(crate) trouble: String,
@@ -129,6 +134,9 @@ impl Executor {
             tracing::error!(%error, "the controller stops deciding");
             self.published.table.send_replace(None);
             self.store.release();
+            if let Some(aliases) = &self.listeners.aliases {
+                aliases.stop();
+            }
         } else {
             let trouble = error.to_string();
             if self.trouble != trouble {
@@ -147,6 +155,7 @@ impl Executor {
         }
         self.gateways.tick(now_ms, self.config.gateway_timeout_ms);
         self.pin(now_ms).await?;
+        self.tell_again(now_ms);
         let active: Vec<Rollout> = self.book.active().cloned().collect();
         for rollout in active {
             self.advance(&rollout, now_ms).await?;
@@ -163,6 +172,7 @@ impl Executor {
         taken.records.iter().for_each(|record| self.book.add(record));
         self.book.epoch = taken.epoch;
         self.live.clear();
+        self.dialogue = Dialogue::of(self.book.models.keys().cloned());
         let seen: Vec<(String, Watched)> =
             taken.checkpoint.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
         for (model, watched) in seen {
@@ -209,12 +219,7 @@ impl Executor {
             "decided"
         );
         self.listeners.metrics.decisions(action.as_str()).inc();
-        if let Some(entry) = self.book.models.get(model) {
-            let canary = entry.active().map(|rollout| rollout.spec.to.clone());
-            if let Some(aliases) = &self.listeners.aliases {
-                aliases.write(model, &entry.stable, canary.as_deref());
-            }
-        }
+        self.tell(&record);
         if let Some(webhook) = &self.listeners.webhook {
             webhook.tell(&record);
         }
@@ -227,16 +232,20 @@ impl Executor {
         if !self.gateways.complete() {
             return Ok(());
         }
-        for (model, versions) in self.gateways.models().clone() {
+        let is_unpinned = |model: &str, versions: &BTreeMap<String, VersionLoad>| {
+            let entry = self.book.models.get(model);
+            let stable = entry.and_then(|entry| versions.get(&entry.stable));
+            let is_up = versions.values().any(|load| load.workers_up > 0);
+            is_up && stable.is_none_or(|load| load.workers == 0) && entry.and_then(Entry::active).is_none()
+        };
+        let models = self.gateways.models().iter();
+        let unpinned = models.filter(|(model, versions)| is_unpinned(model, versions));
+        let unpinned: BTreeMap<_, _> =
+            unpinned.map(|(model, versions)| (model.clone(), versions.clone())).collect();
+        self.dialogue.ask_only_about(|model| unpinned.contains_key(model));
+        for (model, versions) in unpinned {
+            let Some(said) = self.said_stable(&model) else { continue };
             let entry = self.book.models.get(&model).cloned().unwrap_or_default();
-            let has_workers = versions.get(&entry.stable).is_some_and(|load| load.workers > 0);
-            if entry.active().is_some() || has_workers {
-                continue;
-            }
-            let said = match &self.listeners.aliases {
-                Some(aliases) => aliases.stable(&model).await,
-                None => None,
-            };
             let up = || versions.iter().filter(|(_, load)| load.workers_up > 0);
             let said = up().find(|(version, _)| said.as_ref() == Some(version));
             // Of several with as many workers, the first by name: versions count up.

@@ -36,6 +36,7 @@ impl Executor {
             }
             Message::Warmed { id, result } => self.warmed(&id, result),
             Message::Compared { step, result } => self.compared(&step, result),
+            Message::Said { model, said } => self.heard(model, said),
         }
     }
 
