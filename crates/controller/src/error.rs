@@ -46,6 +46,9 @@ pub enum ControllerError {
     /// Another controller has taken over.
     #[error("another controller has taken over")]
     Fenced,
+    /// The task that decides is gone, by a fault of ours.
+    #[error("the task that decides broke off: {0}")]
+    BrokeOff(#[source] tokio::task::JoinError),
     /// Something cannot be written as JSON.
     #[error(transparent)]
     Json(#[from] serde_json::Error),

@@ -114,24 +114,49 @@ impl Controller {
         }
     }
 
-    /// Decides and serves until `shutdown` resolves.
+    /// Decides and serves until `shutdown` resolves, or until it can decide no more.
     pub async fn serve(
         self,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), ControllerError> {
         let Self { listener, front, executor, messages, .. } = self;
-        let ended = CancellationToken::new();
-        let deciding = tokio::spawn(executor.run(messages, ended.clone().cancelled_owned()));
+        let ending = CancellationToken::new();
+        let mut deciding = tokio::spawn(executor.run(messages, ending.clone().cancelled_owned()));
         let mut connections = Connections::new(router(front), CONNECTIONS_MAX, PEER_TIMEOUT);
-        tokio::select! {
+        let ended = tokio::select! {
             never = connections.accept(&listener) => match never {},
-            () = shutdown => {}
-        }
+            () = shutdown => None,
+            // Nothing is decided without it: who asks is to hear so, and gateways keep the table that they have.
+            ended = &mut deciding => Some(ended),
+        };
         drop(listener);
-        ended.cancel();
-        // What it has seen is noted before the process ends.
-        let _ = tokio::time::timeout(CLOSE_TIMEOUT, deciding).await;
+        ending.cancel();
+        let ended = match ended {
+            Some(ended) => ended,
+            // What it has seen is noted before the process ends.
+            None => tokio::time::timeout(CLOSE_TIMEOUT, deciding).await.unwrap_or(Ok(())),
+        };
+        if let Err(error) = &ended {
+            tracing::error!(%error, "the task that decides broke off");
+        }
         connections.close(CLOSE_TIMEOUT).await;
-        Ok(())
+        ended.map_err(ControllerError::BrokeOff)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_controller_whose_deciding_task_broke_off_serves_no_longer() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..Config::default() };
+        let parts = ControllerParts { config, default_dir: folder.path().to_owned(), aliases: None };
+        let mut controller = Controller::bind(parts).await.unwrap();
+        // No clock ticks that often: it panics.
+        controller.executor.config.interval_ms = 0;
+        let served = tokio::time::timeout(Duration::from_secs(20), controller.serve(std::future::pending()));
+        assert!(matches!(served.await, Ok(Err(ControllerError::BrokeOff(_)))));
     }
 }
