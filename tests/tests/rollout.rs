@@ -243,6 +243,26 @@ async fn a_version_is_seen_by_name_before_it_has_users_and_the_last_table_outliv
     .expect("back");
 }
 
+async fn readiness(controller: &Tenk) -> anyhow::Result<u16> {
+    Ok(controller.api().get("/health/ready").await?.status)
+}
+
+/// One controller decides and the other does not, for longer than a lease lasts: before its first look at the store
+/// every controller says that it does not.
+async fn one_decides_and_the_other_waits(deciding: &Tenk, waiting: &Tenk) {
+    for _ in 0..60 {
+        let both =
+            (readiness(deciding).await.expect("an answer"), readiness(waiting).await.expect("an answer"));
+        assert_eq!(both, (200, 503), "{}", waiting.log());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let refused = waiting.api().post("/v1/rollouts", &json!({"model": "chat", "to": "2"})).await;
+    let refused = refused.expect("an answer");
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    assert!(refused.text().contains("another controller decides"), "{}", refused.text());
+    assert!(waiting.log().contains("another controller holds the lease in Redis"), "{}", waiting.log());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn with_redis_a_second_controller_takes_over_and_the_first_can_decide_no_more() {
     let redis = Redis::start().await.expect("starts");
@@ -250,26 +270,25 @@ async fn with_redis_a_second_controller_takes_over_and_the_first_can_decide_no_m
     let mut fleet = Fleet::start(Some(redis)).await;
     let second =
         Launch::controller(&fleet.gateway.url()).arg("--redis").arg(&url).start().await.expect("starts");
-    let ready =
-        async |controller: &Tenk| controller.api().get("/health/ready").await.map(|ready| ready.status);
-    assert_eq!(ready(&second).await.expect("an answer"), 503);
+    one_decides_and_the_other_waits(&fleet.controller, &second).await;
     // It stands still, as in a long pause of its machine, and goes on without having noticed.
     fleet.controller.pause().await.expect("paused");
     eventually("the second decides", || async {
-        anyhow::ensure!(ready(&second).await? == 200);
+        anyhow::ensure!(readiness(&second).await? == 200);
         Ok::<_, anyhow::Error>(())
     })
     .await
     .expect("took over");
     fleet.controller.resume().expect("resumed");
     eventually("the first has noticed", || async {
-        anyhow::ensure!(ready(&fleet.controller).await? == 503);
+        anyhow::ensure!(readiness(&fleet.controller).await? == 503);
         Ok::<_, anyhow::Error>(())
     })
     .await
     .expect("fenced");
-    let history = second.api().get("/v1/rollouts/chat/history").await.expect("an answer").json();
-    assert_eq!(history[0]["action"], "pinned", "{history}");
+    one_decides_and_the_other_waits(&second, &fleet.controller).await;
     fleet.restart_controller().await;
-    assert_eq!(ready(&fleet.controller).await.expect("an answer"), 503);
+    one_decides_and_the_other_waits(&second, &fleet.controller).await;
+    let history = second.api().get("/v1/rollouts/chat/history").await.expect("an answer").json();
+    assert_eq!(actions(history.as_array().expect("a list")), ["pinned"], "{history:#}");
 }

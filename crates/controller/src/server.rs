@@ -96,6 +96,7 @@ impl Controller {
             dialogue: Default::default(),
             noted_ms: 0,
             trouble: String::new(),
+            waits: false,
         };
         Ok(Self { listener, address, front, executor, messages })
     }

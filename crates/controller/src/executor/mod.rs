@@ -79,6 +79,8 @@ pub(crate) struct Executor {
     pub(crate) noted_ms: u64,
     /// Why it cannot decide, as it was told last.
     pub(crate) trouble: String,
+    /// Whether that is because another controller decides.
+    pub(crate) waits: bool,
 }
 
 /// What is known of a model's rollout beside what is written down.
@@ -144,7 +146,21 @@ impl Executor {
                 self.trouble = trouble;
             }
         }
+        self.waits = false;
         self.listeners.metrics.deciding.set(0);
+    }
+
+    /// Says once that another controller decides: two of a fleet want that, two on one machine by accident do not.
+    fn stand_by(&mut self) {
+        let trouble = format!("another controller holds {}", self.store.place());
+        if self.trouble != trouble {
+            tracing::warn!(
+                "{trouble}: this one decides nothing until that one ends, and gateways that report to this one keep \
+                 the routes that they have"
+            );
+            self.trouble = trouble;
+        }
+        self.waits = true;
     }
 
     async fn tick(&mut self, now_ms: u64) -> Result<(), ControllerError> {
@@ -167,7 +183,10 @@ impl Executor {
     }
 
     async fn take_over(&mut self, now_ms: u64) -> Result<bool, ControllerError> {
-        let Some(taken) = self.store.take().await? else { return Ok(false) };
+        let Some(taken) = self.store.take().await? else {
+            self.stand_by();
+            return Ok(false);
+        };
         self.book = Book::default();
         taken.records.iter().for_each(|record| self.book.add(record));
         self.book.epoch = taken.epoch;
@@ -180,6 +199,7 @@ impl Executor {
         }
         self.deciding = true;
         self.trouble.clear();
+        self.waits = false;
         self.listeners.metrics.deciding.set(1);
         let reason = format!("controller {} decides from here on", taken.epoch);
         self.write(Action::TookOver, "", Entry::default(), reason, None, now_ms).await?;

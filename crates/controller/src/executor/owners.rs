@@ -108,10 +108,12 @@ impl Executor {
         if self.deciding {
             return Ok(());
         }
-        Err(ApiError::new(
-            ErrorCode::Unavailable,
-            "another controller decides, or none can yet; try again shortly",
-        ))
+        let why = if self.waits {
+            "another controller decides; ask that one, or end it and this one takes over"
+        } else {
+            "this controller cannot decide yet, as its log says; try again shortly"
+        };
+        Err(ApiError::new(ErrorCode::Unavailable, why))
     }
 }
 

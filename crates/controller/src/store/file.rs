@@ -31,6 +31,10 @@ impl FileStore {
         Self { folder, open: None }
     }
 
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     fn log_path(&self) -> PathBuf {
         self.folder.join("rollouts.jsonl")
     }

@@ -39,6 +39,14 @@ impl Store {
         }
     }
 
+    /// What whoever decides holds, for people.
+    pub(crate) fn place(&self) -> String {
+        match self {
+            Self::File(store) => format!("the lock in {}", store.folder().display()),
+            Self::Redis(_) => "the lease in Redis".into(),
+        }
+    }
+
     /// Begins to decide, unless another controller does: then there is nothing.
     pub(crate) async fn take(&mut self) -> Result<Option<Taken>, ControllerError> {
         match self {
