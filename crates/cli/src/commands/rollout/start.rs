@@ -144,6 +144,18 @@ mod tests {
     }
 
     #[test]
+    fn a_word_is_a_versions_name_only_where_the_registry_can_say_that_it_is_no_alias() {
+        let folder = tempfile::tempdir().unwrap();
+        let (config, registry) = (folder.path().join("tenk.toml"), folder.path().join("registry.json"));
+        std::fs::write(&config, format!("[registry]\npath = {registry:?}\n")).unwrap();
+        let flags = format!("chat --to canary --config {}", config.display());
+        assert_eq!(parsed(&flags).unwrap().to, "canary");
+        std::fs::write(&registry, "no registry").unwrap();
+        let message = format!("{:#}", parsed(&flags).unwrap_err());
+        assert!(message.contains("cannot find out which version `canary` is"), "{message}");
+    }
+
+    #[test]
     fn the_example_has_the_defaults_that_it_says() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/rollout.yaml");
         let mut expected = Spec::new("chat", "2");
