@@ -49,6 +49,14 @@ pub enum ControllerError {
     /// The task that decides is gone, by a fault of ours.
     #[error("the task that decides broke off: {0}")]
     BrokeOff(#[source] tokio::task::JoinError),
+    /// The log was lost, and its epoch with it.
+    #[error(
+        "gateways follow epoch {epoch}, which the log does not know; was it moved away? a later one is taken"
+    )]
+    Outrun {
+        /// What they follow.
+        epoch: u64,
+    },
     /// Something cannot be written as JSON.
     #[error(transparent)]
     Json(#[from] serde_json::Error),

@@ -21,8 +21,8 @@ pub(crate) struct Gateways {
 struct Heard {
     at_ms: u64,
     report: Report,
-    /// Requests and hits of the response cache at a former report, to tell what they are now.
-    before: (u64, u64, u64),
+    /// When, and how many requests and hits of the response cache it had counted.
+    counts: VecDeque<(u64, u64, u64)>,
 }
 
 #[derive(Debug, Default)]
@@ -36,13 +36,18 @@ struct Trend {
 impl Gateways {
     /// Takes a report in.
     pub(crate) fn hear(&mut self, report: Report, now_ms: u64) {
-        let counts = (now_ms, report.requests, report.cache_hits);
-        let before = match self.last.get(&report.gateway) {
-            Some(heard) if now_ms.saturating_sub(heard.before.0) < PEAK_MS => heard.before,
-            Some(heard) => (heard.at_ms, heard.report.requests, heard.report.cache_hits),
-            None => counts,
-        };
-        self.last.insert(report.gateway.clone(), Heard { at_ms: now_ms, report, before });
+        let counts = self.last.remove(&report.gateway).map(|heard| heard.counts);
+        let mut counts = counts.unwrap_or_default();
+        counts.push_back((now_ms, report.requests, report.cache_hits));
+        while counts.front().is_some_and(|(at_ms, ..)| now_ms.saturating_sub(*at_ms) > PEAK_MS) {
+            counts.pop_front();
+        }
+        self.last.insert(report.gateway.clone(), Heard { at_ms: now_ms, report, counts });
+    }
+
+    /// The latest epoch that a gateway follows.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.last.values().map(|heard| heard.report.routes_by.0).max().unwrap_or(0)
     }
 
     /// Forgets gateways that have fallen silent, and follows how busy models are.
@@ -56,9 +61,6 @@ impl Gateways {
             while trend.in_flight.front().is_some_and(|(at_ms, _)| now_ms.saturating_sub(*at_ms) > PEAK_MS) {
                 trend.in_flight.pop_front();
             }
-            trend
-                .absent_since_ms
-                .retain(|version, _| versions.get(version).is_none_or(|load| load.workers_up == 0));
         }
     }
 
@@ -90,19 +92,43 @@ impl Gateways {
         !self.last.is_empty() && self.last.values().all(|heard| heard.report.complete)
     }
 
+    /// Since when a version with so many workers up has had none. Where a gateway or a worker was not heard, nobody is
+    /// known to be away.
+    pub(crate) fn absent_since_ms(
+        &mut self,
+        model: &str,
+        version: &str,
+        up: u32,
+        now_ms: u64,
+    ) -> Option<u64> {
+        let is_absent = up == 0 && self.complete();
+        let since = &mut self.models.entry(model.to_owned()).or_default().absent_since_ms;
+        if !is_absent {
+            since.remove(version);
+            return None;
+        }
+        Some(*since.entry(version.to_owned()).or_insert(now_ms))
+    }
+
     /// The fleet of a rollout.
     pub(crate) fn fleet(&mut self, rollout: &rollout::Rollout, table: (u64, u64), now_ms: u64) -> Fleet {
         let (model, stable, canary) = (&rollout.spec.model, &rollout.stable, &rollout.spec.to);
         let versions = self.loads.get(model);
         let load = |version| versions.and_then(|of_model| of_model.get(version)).copied().unwrap_or_default();
         let (stable, canary_load) = (load(stable), load(canary));
+        let absent = self.absent_since_ms(model, canary, canary_load.workers_up, now_ms);
         let trend = self.models.entry(model.clone()).or_default();
-        let absent = (canary_load.workers_up == 0)
-            .then(|| *trend.absent_since_ms.entry(canary.clone()).or_insert(now_ms));
         let in_flight = trend.in_flight.iter().map(|(_, in_flight)| *in_flight).max().unwrap_or(0);
-        let counted = |of: fn(&Heard) -> u64| self.last.values().map(of).sum::<u64>() as f64;
-        let requests = counted(|heard| heard.report.requests.saturating_sub(heard.before.1));
-        let hits = counted(|heard| heard.report.cache_hits.saturating_sub(heard.before.2));
+        let lately = |heard: &Heard| {
+            let (first, last) = (heard.counts.front()?, heard.counts.back()?);
+            Some([last.1.saturating_sub(first.1), last.2.saturating_sub(first.2)])
+        };
+        let [requests, hits] = self
+            .last
+            .values()
+            .filter_map(lately)
+            .fold([0, 0], |sum, counts| [sum[0] + counts[0], sum[1] + counts[1]])
+            .map(|count| count as f64);
         let current = self.last.values().filter(|heard| heard.report.routes_by == table).count();
         Fleet {
             canary_workers: canary_load.workers_up,

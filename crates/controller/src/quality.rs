@@ -25,9 +25,24 @@ pub(crate) fn loss_nats(
         return Ok(0.0);
     }
     let view = |version: &str, own: &Answered, other: &Answered| {
-        Ok::<_, String>(likelihood(prober, version, body, own)? - likelihood(prober, version, body, other)?)
+        let scores = |text: &str| scores(prober, version, body, text, own.prompt_tokens);
+        difference(&scores(&own.text)?, &scores(&other.text)?, own.tokens)
+            .ok_or_else(|| format!("{version} scores no token of an answer"))
     };
     Ok((view(stable, &of_stable, &of_canary)? + view(canary, &of_canary, &of_stable)?) / 2.0)
+}
+
+/// The mean of the scores of a version's own answer less that of another's. What a template puts behind an answer is no
+/// part of it: as many scores as there are behind its own, which has so many tokens. The other's are counted as this
+/// version cuts them.
+fn difference(own: &[Option<f64>], other: &[Option<f64>], own_tokens: usize) -> Option<f64> {
+    let behind = own.len().checked_sub(own_tokens)?;
+    let mean = |scores: &[Option<f64>]| {
+        let values: Vec<f64> =
+            scores[..scores.len().checked_sub(behind)?].iter().copied().flatten().collect();
+        (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+    };
+    Some(mean(own)? - mean(other)?)
 }
 
 fn answer(prober: &Prober, version: &str, body: &Value, tokens_max: u32) -> Result<Answered, String> {
@@ -42,26 +57,26 @@ fn answer(prober: &Prober, version: &str, body: &Value, tokens_max: u32) -> Resu
     Ok(Answered { text: text.to_owned(), prompt_tokens, tokens })
 }
 
-/// The mean log-likelihood of an answer's tokens, in nats, as a version sees it behind the prompt.
-fn likelihood(prober: &Prober, version: &str, body: &Value, answered: &Answered) -> Result<f64, String> {
+/// The log-likelihood of each token behind the prompt, in nats, as a version sees it with this answer there.
+fn scores(
+    prober: &Prober,
+    version: &str,
+    body: &Value,
+    text: &str,
+    prompt_tokens: usize,
+) -> Result<Vec<Option<f64>>, String> {
     let mut shown = with_length(body, 1);
     shown["prompt_logprobs"] = 0.into();
     if let Some(messages) = shown.get_mut("messages").and_then(Value::as_array_mut) {
-        messages.push(json!({"role": "assistant", "content": answered.text}));
+        messages.push(json!({"role": "assistant", "content": text}));
     } else if let Some(prompt) = shown.get_mut("prompt") {
-        *prompt = format!("{}{}", prompt.as_str().unwrap_or_default(), answered.text).into();
+        *prompt = format!("{}{text}", prompt.as_str().unwrap_or_default()).into();
     }
     let scored = prober.ask(version, &shown)?;
     let of_choice = &scored["choices"][0]["prompt_logprobs"];
     let scores = scored["prompt_logprobs"].as_array().or(of_choice.as_array());
     let scores = scores.ok_or_else(|| format!("{version} gives no prompt_logprobs"))?;
-    // What a template puts behind the answer is no part of it.
-    let of_answer = scores.iter().skip(answered.prompt_tokens).take(answered.tokens);
-    let values: Vec<f64> = of_answer.filter_map(logprob).collect();
-    if values.is_empty() {
-        return Err(format!("{version} scores no token of the answer"));
-    }
-    Ok(values.iter().sum::<f64>() / values.len() as f64)
+    Ok(scores.iter().skip(prompt_tokens).map(logprob).collect())
 }
 
 /// Of the token itself: the only entry where no others were asked for.
@@ -79,6 +94,17 @@ mod tests {
         let expected =
             json!({"model": "m", "prompt": "p", "stream": false, "temperature": 0, "max_tokens": 2});
         assert_eq!(with_length(&body, 2), expected);
+    }
+
+    #[test]
+    fn answers_are_counted_as_the_version_that_scores_them_cuts_them() {
+        let scores = |values: &[f64]| values.iter().copied().map(Some).collect::<Vec<_>>();
+        // Two tokens of its own, then two of the template; of the other's answer it makes three.
+        let (own, other) = (scores(&[-1.0, -3.0, -9.0, -9.0]), scores(&[-2.0, -4.0, -6.0, -9.0, -9.0]));
+        assert_eq!(difference(&own, &other, 2), Some(2.0));
+        assert_eq!(difference(&own, &own, 2), Some(0.0));
+        assert_eq!(difference(&own, &other, 5), None, "fewer scores than tokens");
+        assert_eq!(difference(&own, &scores(&[-9.0, -9.0]), 2), None, "nothing of the other's answer");
     }
 
     #[test]

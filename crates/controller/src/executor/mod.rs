@@ -165,6 +165,9 @@ impl Executor {
 
     async fn tick(&mut self, now_ms: u64) -> Result<(), ControllerError> {
         if self.deciding {
+            if self.gateways.epoch() > self.book.epoch {
+                return Err(ControllerError::Outrun { epoch: self.gateways.epoch() });
+            }
             self.store.keep().await?;
         } else if !self.take_over(now_ms).await? {
             return Ok(());
@@ -183,7 +186,7 @@ impl Executor {
     }
 
     async fn take_over(&mut self, now_ms: u64) -> Result<bool, ControllerError> {
-        let Some(taken) = self.store.take().await? else {
+        let Some(taken) = self.store.take(self.gateways.epoch()).await? else {
             self.stand_by();
             return Ok(false);
         };

@@ -43,9 +43,9 @@ impl FileStore {
         self.folder.join("evidence.json")
     }
 
-    pub(crate) async fn take(&mut self) -> Result<Option<Taken>, ControllerError> {
+    pub(crate) async fn take(&mut self, above: u64) -> Result<Option<Taken>, ControllerError> {
         let (folder, log, checkpoint) = (self.folder.clone(), self.log_path(), self.checkpoint_path());
-        let taken = blocking(move || take(&folder, &log, &checkpoint)).await?;
+        let taken = blocking(move || take(&folder, &log, &checkpoint, above)).await?;
         Ok(taken.map(|(open, taken)| {
             self.open = Some(open);
             taken
@@ -86,7 +86,12 @@ impl FileStore {
     }
 }
 
-fn take(folder: &Path, log: &Path, checkpoint: &Path) -> Result<Option<(Open, Taken)>, ControllerError> {
+fn take(
+    folder: &Path,
+    log: &Path,
+    checkpoint: &Path,
+    above: u64,
+) -> Result<Option<(Open, Taken)>, ControllerError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |source| ControllerError::Folder { path, source }
@@ -102,23 +107,23 @@ fn take(folder: &Path, log: &Path, checkpoint: &Path) -> Result<Option<(Open, Ta
     let file = OpenOptions::new().create(true).append(true).open(log).map_err(failed(log))?;
     let (records, whole) = read_log(log)?;
     // What a dying writer left of a line goes, or the next record would be a part of it.
-    file.set_len(whole as u64).and_then(|()| file.sync_all()).map_err(failed(log))?;
+    file.set_len(whole).and_then(|()| file.sync_all()).map_err(failed(log))?;
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed(folder))?;
-    let epoch = records.last().map_or(0, |record: &Record| record.epoch) + 1;
+    let epoch = records.last().map_or(0, |record| record.epoch).max(above) + 1;
     let checkpoint = std::fs::read_to_string(checkpoint).ok();
     Ok(Some((Open { log: Arc::new(file), epoch, _lock: lock }, Taken { epoch, records, checkpoint })))
 }
 
-fn read_log(path: &Path) -> Result<(Vec<Record>, usize), ControllerError> {
+/// The log, and its length up to a last line without an end: that one was being written when its writer died, and was
+/// never decided.
+fn read_log(path: &Path) -> Result<(Vec<Record>, u64), ControllerError> {
     let bytes = match std::fs::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         bytes => bytes.map_err(|source| ControllerError::Folder { path: path.to_owned(), source })?,
     };
-    // A torn line may end within a character.
-    let text = String::from_utf8_lossy(
-        &bytes[..bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1)],
-    );
-    read(&path.display().to_string(), &text)
+    let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    let text = String::from_utf8_lossy(&bytes[..whole]);
+    Ok((read(&path.display().to_string(), text.lines())?, whole as u64))
 }
 
 async fn blocking<T: Send + 'static>(

@@ -47,11 +47,11 @@ impl Store {
         }
     }
 
-    /// Begins to decide, unless another controller does: then there is nothing.
-    pub(crate) async fn take(&mut self) -> Result<Option<Taken>, ControllerError> {
+    /// Begins to decide, in an epoch above `above`, unless another controller does: then there is nothing.
+    pub(crate) async fn take(&mut self, above: u64) -> Result<Option<Taken>, ControllerError> {
         match self {
-            Self::File(store) => store.take().await,
-            Self::Redis(store) => store.take().await,
+            Self::File(store) => store.take(above).await,
+            Self::Redis(store) => store.take(above).await,
         }
     }
 
@@ -71,7 +71,8 @@ impl Store {
         }
     }
 
-    /// Writes a decision down for good, or fails and has not.
+    /// Writes a decision down for good, or fails; where Redis fell silent, it may be written all the same, and whoever
+    /// takes over goes by it.
     pub(crate) async fn append(&mut self, record: &Record) -> Result<(), ControllerError> {
         match self {
             Self::File(store) => store.append(record).await,
@@ -102,16 +103,10 @@ impl Store {
     }
 }
 
-/// Reads a log line by line. A last line without its end was being written when its writer died, and was never decided;
-/// the length up to it is returned.
-fn read(name: &str, text: &str) -> Result<(Vec<Record>, usize), ControllerError> {
-    let whole = text.rfind('\n').map_or(0, |at| at + 1);
-    let mut records = Vec::new();
-    for (index, line) in text[..whole].lines().enumerate() {
-        let corrupt = |source| ControllerError::Corrupt { path: name.to_owned(), line: index + 1, source };
-        records.push(serde_json::from_str(line).map_err(corrupt)?);
-    }
-    Ok((records, whole))
+/// Reads a log's lines.
+fn read<'a>(name: &str, lines: impl Iterator<Item = &'a str>) -> Result<Vec<Record>, ControllerError> {
+    let corrupt = |line| move |source| ControllerError::Corrupt { path: name.to_owned(), line, source };
+    lines.zip(1..).map(|(text, line)| serde_json::from_str(text).map_err(corrupt(line))).collect()
 }
 
 #[cfg(test)]

@@ -7,9 +7,9 @@
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Script};
+use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, RedisResult, Script};
 
-use super::Taken;
+use super::{Taken, read};
 use crate::{ControllerError, Record};
 
 const LEASE: &str = "tenk:controller:lease";
@@ -23,7 +23,8 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Takes the lease if nobody holds it, and counts the epoch up.
 const TAKE: &str = "if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end \
-                    local epoch = redis.call('INCR', KEYS[2]) \
+                    local epoch = math.max(tonumber(redis.call('GET', KEYS[2]) or 0), tonumber(ARGV[2])) + 1 \
+                    redis.call('SET', KEYS[2], epoch) \
                     redis.call('SET', KEYS[1], epoch, 'PX', ARGV[1]) \
                     return epoch";
 /// Renews the lease of the epoch that holds it, or takes it again if it expired and nobody else has it.
@@ -35,6 +36,10 @@ const APPEND: &str = "if redis.call('GET', KEYS[2]) ~= ARGV[2] then return 0 end
                       redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[1]) \
                       redis.call('RPUSH', KEYS[3], ARGV[3]) \
                       return 1";
+/// Notes what the epoch at hand has seen.
+const NOTE: &str = "if redis.call('GET', KEYS[2]) ~= ARGV[2] then return 0 end \
+                    redis.call('SET', KEYS[4], ARGV[3]) \
+                    return 1";
 
 /// Redis as a store.
 #[derive(Debug)]
@@ -66,7 +71,7 @@ impl RedisStore {
         let mut connection = self.connection().await?;
         let script = Script::new(script);
         let mut call = script.prepare_invoke();
-        [LEASE, EPOCH, LOG].into_iter().for_each(|key| {
+        [LEASE, EPOCH, LOG, CHECKPOINT].into_iter().for_each(|key| {
             call.key(key);
         });
         call.arg(LEASE_MS.to_string());
@@ -74,21 +79,39 @@ impl RedisStore {
             call.arg(argument);
         });
         let result = call.invoke_async(&mut connection).await;
+        self.or_forget_connection(result)
+    }
+
+    async fn query<T: FromRedisValue>(&mut self, command: &Cmd) -> Result<T, ControllerError> {
+        let mut connection = self.connection().await?;
+        let result = command.query_async(&mut connection).await;
+        self.or_forget_connection(result)
+    }
+
+    fn or_forget_connection<T>(&mut self, result: RedisResult<T>) -> Result<T, ControllerError> {
         if result.is_err() {
             self.connection = None;
         }
         Ok(result?)
     }
 
-    pub(crate) async fn take(&mut self) -> Result<Option<Taken>, ControllerError> {
-        let epoch = self.run(TAKE, &[]).await?;
+    /// Runs a script as the epoch at hand.
+    async fn run_in_epoch(&mut self, script: &str, more: Option<String>) -> Result<(), ControllerError> {
+        let arguments: Vec<String> = [self.epoch.to_string()].into_iter().chain(more).collect();
+        match self.run(script, &arguments).await? {
+            1 => Ok(()),
+            _ => Err(ControllerError::Fenced),
+        }
+    }
+
+    pub(crate) async fn take(&mut self, above: u64) -> Result<Option<Taken>, ControllerError> {
+        let epoch = self.run(TAKE, &[above.to_string()]).await?;
         if epoch == 0 {
             return Ok(None);
         }
         self.epoch = epoch;
         let records = self.records().await?;
-        let mut connection = self.connection().await?;
-        let checkpoint = redis::cmd("GET").arg(CHECKPOINT).query_async(&mut connection).await?;
+        let checkpoint = self.query(redis::cmd("GET").arg(CHECKPOINT)).await?;
         Ok(Some(Taken { epoch, records, checkpoint }))
     }
 
@@ -99,26 +122,23 @@ impl RedisStore {
     }
 
     pub(crate) async fn keep(&mut self) -> Result<(), ControllerError> {
-        let kept = self.run(KEEP, &[self.epoch.to_string()]).await?;
-        if kept == 1 { Ok(()) } else { Err(ControllerError::Fenced) }
+        match self.run_in_epoch(KEEP, None).await {
+            // A connection may break; twice in a row is another matter.
+            Err(ControllerError::Redis(_)) => self.run_in_epoch(KEEP, None).await,
+            kept => kept,
+        }
     }
 
     pub(crate) async fn append(&mut self, record: &Record) -> Result<(), ControllerError> {
-        let line = serde_json::to_string(record)?;
-        let written = self.run(APPEND, &[self.epoch.to_string(), line]).await?;
-        if written == 1 { Ok(()) } else { Err(ControllerError::Fenced) }
+        self.run_in_epoch(APPEND, Some(serde_json::to_string(record)?)).await
     }
 
     pub(crate) async fn checkpoint(&mut self, text: String) -> Result<(), ControllerError> {
-        let mut connection = self.connection().await?;
-        Ok(redis::cmd("SET").arg(CHECKPOINT).arg(text).query_async(&mut connection).await?)
+        self.run_in_epoch(NOTE, Some(text)).await
     }
 
     pub(crate) async fn records(&mut self) -> Result<Vec<Record>, ControllerError> {
-        let mut connection = self.connection().await?;
-        let lines: Vec<String> =
-            redis::cmd("LRANGE").arg(LOG).arg(0).arg(-1).query_async(&mut connection).await?;
-        let corrupt = |line| move |source| ControllerError::Corrupt { path: LOG.to_owned(), line, source };
-        lines.iter().zip(1..).map(|(text, line)| serde_json::from_str(text).map_err(corrupt(line))).collect()
+        let lines: Vec<String> = self.query(redis::cmd("LRANGE").arg(LOG).arg(0).arg(-1)).await?;
+        read(LOG, lines.iter().map(String::as_str))
     }
 }

@@ -28,12 +28,12 @@ fn file(folder: &tempfile::TempDir) -> Store {
 async fn one_decides_the_other_waits_and_goes_on_where_the_first_stopped() {
     let folder = tempfile::tempdir().unwrap();
     let (mut first, mut second) = (file(&folder), file(&folder));
-    assert_eq!(first.take().await.unwrap().unwrap().epoch, 1);
-    assert!(second.take().await.unwrap().is_none());
+    assert_eq!(first.take(0).await.unwrap().unwrap().epoch, 1);
+    assert!(second.take(0).await.unwrap().is_none());
     first.append(&record(1, 1)).await.unwrap();
     first.checkpoint("seen".into()).await.unwrap();
     drop(first);
-    let taken = second.take().await.unwrap().unwrap();
+    let taken = second.take(0).await.unwrap().unwrap();
     assert_eq!(
         (taken.epoch, taken.records, taken.checkpoint.as_deref()),
         (2, vec![record(1, 1)], Some("seen"))
@@ -49,7 +49,7 @@ async fn a_record_that_its_writer_died_in_was_never_decided() {
     let path = folder.path().join("controller/rollouts.jsonl");
     for torn in ["{", "{\"seq\":2,\"reason\":\"\u{fc}", &serde_json::to_string(&record(2, 1)).unwrap()] {
         let mut store = file(&folder);
-        let epoch = store.take().await.unwrap().unwrap().epoch;
+        let epoch = store.take(0).await.unwrap().unwrap().epoch;
         let before = store.history(|_| true, 10).await.unwrap();
         store.append(&record(before.len() as u64 + 1, epoch)).await.unwrap();
         drop(store);
@@ -57,7 +57,7 @@ async fn a_record_that_its_writer_died_in_was_never_decided() {
         let bytes = &torn.as_bytes()[..torn.len() - usize::from(torn.ends_with('\u{fc}'))];
         std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(bytes).unwrap();
         let mut store = file(&folder);
-        let taken = store.take().await.unwrap().unwrap();
+        let taken = store.take(0).await.unwrap().unwrap();
         assert_eq!(taken.records.len(), before.len() + 1, "{torn}");
         store.append(&record(taken.records.len() as u64 + 1, taken.epoch)).await.unwrap();
         assert_eq!(store.history(|_| true, 10).await.unwrap().len(), before.len() + 2);
@@ -70,7 +70,13 @@ async fn a_line_that_is_no_record_is_named_and_nothing_is_written_over() {
     let path = folder.path().join("controller/rollouts.jsonl");
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(&path, "hello\n").unwrap();
-    let error = file(&folder).take().await.unwrap_err().to_string();
+    let error = file(&folder).take(0).await.unwrap_err().to_string();
     assert!(error.contains("rollouts.jsonl: line 1 is no record"), "{error}");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "hello\n");
+}
+
+#[tokio::test]
+async fn an_epoch_is_above_those_that_gateways_know_though_the_log_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(file(&folder).take(7).await.unwrap().unwrap().epoch, 8);
 }
