@@ -8,6 +8,10 @@ use rollout::Fleet;
 /// How far back the most requests at once are looked for, in milliseconds.
 const PEAK_MS: u64 = 30_000;
 
+/// A version without any worker for so long may be gone, in milliseconds. Gateways give its users to another one
+/// meanwhile, so that nothing hurries.
+const GONE_MS: u64 = 30_000;
+
 /// The last report of each gateway, and how busy models were.
 #[derive(Debug, Default)]
 pub(crate) struct Gateways {
@@ -92,15 +96,19 @@ impl Gateways {
         !self.last.is_empty() && self.last.values().all(|heard| heard.report.complete)
     }
 
-    /// Since when a version with so many workers up has had none. Where a gateway or a worker was not heard, nobody is
+    /// Whether a version is gone for good: for a while no gateway has known any worker of it, nor one that has not said
+    /// what it serves, for that may be loading it.
+    pub(crate) fn is_gone(&mut self, model: &str, version: &str, now_ms: u64) -> bool {
+        let workers =
+            self.loads.get(model).and_then(|of_model| of_model.get(version)).map_or(0, |load| load.workers);
+        let absent = self.absent_since_ms(model, version, workers, now_ms);
+        absent.is_some_and(|since_ms| now_ms.saturating_sub(since_ms) >= GONE_MS)
+            && !self.last.values().any(|heard| heard.report.any_unidentified)
+    }
+
+    /// Since when a version with so many workers has had none. Where a gateway or a worker was not heard, nobody is
     /// known to be away.
-    pub(crate) fn absent_since_ms(
-        &mut self,
-        model: &str,
-        version: &str,
-        up: u32,
-        now_ms: u64,
-    ) -> Option<u64> {
+    fn absent_since_ms(&mut self, model: &str, version: &str, up: u32, now_ms: u64) -> Option<u64> {
         let is_absent = up == 0 && self.complete();
         let since = &mut self.models.entry(model.to_owned()).or_default().absent_since_ms;
         if !is_absent {
@@ -162,10 +170,28 @@ mod tests {
             gateway: gateway.into(),
             routes_by: (1, 7),
             complete: true,
+            any_unidentified: false,
             requests,
             cache_hits: hits,
             models: [("chat".to_owned(), of_model)].into(),
         }
+    }
+
+    #[test]
+    fn a_version_is_gone_when_for_a_while_nobody_knows_a_worker_that_may_be_of_it() {
+        let mut gateways = Gateways::default();
+        let mut at = |seconds: u64, change: fn(&mut Report)| {
+            let mut report = report("a", 0, 0, &[("2", 2, 0)]);
+            change(&mut report);
+            gateways.hear(report, seconds * 1_000);
+            gateways.tick(seconds * 1_000, 60_000);
+            gateways.is_gone("chat", "1", seconds * 1_000)
+        };
+        assert!(!at(0, |_| ()) && !at(29, |_| ()), "it may be loading still");
+        assert!(!at(31, |report| report.any_unidentified = true), "that worker may be of it");
+        assert!(at(32, |_| ()));
+        assert!(!at(33, |report| report.complete = false), "a worker was not heard");
+        assert!(!at(34, |_| ()), "the wait begins anew");
     }
 
     #[test]

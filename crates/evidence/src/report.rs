@@ -16,6 +16,8 @@ pub struct Report {
     pub routes_by: (u64, u64),
     /// Whether every worker was heard of, so that a version without workers has none.
     pub complete: bool,
+    /// Whether some worker has never said what it serves: a version that is missing may be that one's.
+    pub any_unidentified: bool,
     /// Requests for answers since it started.
     pub requests: u64,
     /// Those of them that the response cache answered.

@@ -93,6 +93,7 @@ fn report(state: &State, gateway: &str) -> Report {
         gateway: gateway.to_owned(),
         routes_by: (given.epoch, given.generation),
         complete: !state.pool.any_unheard(),
+        any_unidentified: state.pool.any_unidentified(),
         requests: hits + count(CacheResult::Miss) + count(CacheResult::Bypass),
         cache_hits: hits,
         models: models.collect(),

@@ -9,7 +9,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use evidence::{Report, VersionLoad};
+use evidence::Report;
 use protocol::ApiError;
 use rollout::{Assessment, Command, Decision, Observed, Phase, Rollout, Spec};
 use routing::RouteTable;
@@ -255,16 +255,13 @@ impl Executor {
         if !self.gateways.complete() {
             return Ok(());
         }
-        let is_unpinned = |model: &str, versions: &BTreeMap<String, VersionLoad>| {
-            let entry = self.book.models.get(model);
-            let stable = entry.and_then(|entry| versions.get(&entry.stable));
-            let is_up = versions.values().any(|load| load.workers_up > 0);
-            is_up && stable.is_none_or(|load| load.workers == 0) && entry.and_then(Entry::active).is_none()
-        };
-        let models = self.gateways.models().iter();
-        let unpinned = models.filter(|(model, versions)| is_unpinned(model, versions));
-        let unpinned: BTreeMap<_, _> =
-            unpinned.map(|(model, versions)| (model.clone(), versions.clone())).collect();
+        let mut unpinned = self.gateways.models().clone();
+        unpinned.retain(|model, versions| {
+            versions.values().any(|load| load.workers_up > 0)
+                && self.book.models.get(model).is_none_or(|entry| {
+                    entry.active().is_none() && self.gateways.is_gone(model, &entry.stable, now_ms)
+                })
+        });
         self.dialogue.ask_only_about(|model| unpinned.contains_key(model));
         for (model, versions) in unpinned {
             let Some(said) = self.said_stable(&model) else { continue };
@@ -276,7 +273,7 @@ impl Executor {
             let Some((version, _)) = said.or_else(most) else { continue };
             let reason = match entry.stable.as_str() {
                 "" => format!("{version} is the version that was found"),
-                gone => format!("no worker of {gone} is left, and {version} has some"),
+                gone => format!("no worker of {gone} has been known for a while, and {version} has some"),
             };
             let entry = Entry { stable: version.clone(), ..entry };
             self.write(Action::Pinned, &model, entry, reason, None, now_ms).await?;

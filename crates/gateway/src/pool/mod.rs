@@ -103,6 +103,12 @@ impl Pool {
         self.workers.iter().any(|worker| worker.health().state(now) == HealthState::Unknown)
     }
 
+    /// Whether some worker has never said what it serves.
+    pub(crate) fn any_unidentified(&self) -> bool {
+        let view = lock(&self.view);
+        self.workers.iter().any(|worker| view.snapshots.iter().all(|served| served.id != worker.id))
+    }
+
     /// Whether a worker for this model may be up: one that was not seen down.
     pub(crate) fn any_up(&self, model: &str) -> bool {
         let now = self.now();
