@@ -180,12 +180,16 @@ async fn live() -> &'static str {
     "live\n"
 }
 
-/// A worker is up and the gateway is not ending.
+/// A worker is up, the controller was heard if there is one, and the gateway is not ending.
 async fn ready(Shared(front): Shared<Front>) -> Response {
     if !front.draining.load(Ordering::Acquire) && front.state.pool.ready() {
         return "ready\n".into_response();
     }
-    CallError::new(ErrorCode::Unavailable, "no worker is up, or the gateway is shutting down").into_response()
+    CallError::new(
+        ErrorCode::Unavailable,
+        "no worker is up, the controller was not heard yet, or the gateway is shutting down",
+    )
+    .into_response()
 }
 
 async fn metrics(Shared(front): Shared<Front>) -> Response {

@@ -19,6 +19,9 @@ use crate::state::State;
 
 /// From one report to the next. The controller answers later than this only if it has nothing new.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// How long a gateway that has just started is not ready for want of a route table: without one it would split users by
+/// workers, also among versions that were not to have any.
+const FIRST_WORD: Duration = Duration::from_secs(5);
 const TIMEOUT: Duration = Duration::from_secs(5);
 const TABLE_BYTES_MAX: usize = 8 << 20;
 
@@ -27,12 +30,14 @@ pub(crate) fn start(state: &Arc<State>) -> Option<AbortOnDropHandle<()>> {
     let base = state.config.controller.as_ref()?.trim_end_matches('/');
     // `Config::validate` has seen that it is one.
     let uri = Uri::try_from(format!("{base}/internal/watch")).ok()?;
+    state.pool.await_routes(true);
     Some(AbortOnDropHandle::new(tokio::spawn(watch(Arc::clone(state), uri))))
 }
 
 async fn watch(state: Arc<State>, uri: Uri) {
     let gateway = Uuid::new_v4().simple().to_string();
     let mut heard = None;
+    let started = Instant::now();
     loop {
         let next = Instant::now() + INTERVAL;
         let answer = timeout(TIMEOUT, exchange(&state, &uri, &gateway)).await;
@@ -51,9 +56,13 @@ async fn watch(state: Arc<State>, uri: Uri) {
             if state.pool.take_table(table) {
                 tracing::info!(?generation, "route table of the controller");
                 state.observer.follow(&state.pool.given().models);
+                state.pool.await_routes(false);
                 // It is waiting to hear that.
                 continue;
             }
+        }
+        if started.elapsed() >= FIRST_WORD {
+            state.pool.await_routes(false);
         }
         sleep_until(next).await;
     }

@@ -6,7 +6,7 @@ mod table;
 mod worker;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -38,6 +38,8 @@ pub(crate) struct Pool {
     given: ArcSwap<RouteTable>,
     /// Counts changes of what is served or up.
     changed: watch::Sender<u64>,
+    /// Whether a controller is waited for, that may know better than to split users by workers.
+    awaits_routes: AtomicBool,
     epoch: Instant,
     metrics: GatewayMetrics,
     pub(crate) routing: routing::Config,
@@ -72,6 +74,7 @@ impl Pool {
             table: ArcSwap::from_pointee(RouteTable::default()),
             given: ArcSwap::from_pointee(RouteTable::default()),
             changed: watch::Sender::new(0),
+            awaits_routes: AtomicBool::new(false),
             epoch: Instant::now(),
             metrics: metrics.clone(),
             routing: routing.clone(),
@@ -91,10 +94,11 @@ impl Pool {
         self.changed.subscribe()
     }
 
-    /// Whether any worker can take requests for some model.
+    /// Whether any worker can take requests for some model, and no controller is waited for.
     pub(crate) fn ready(&self) -> bool {
         let now = self.now();
-        self.workers.iter().any(|worker| worker.health().can_serve(now))
+        !self.awaits_routes.load(Ordering::Relaxed)
+            && self.workers.iter().any(|worker| worker.health().can_serve(now))
     }
 
     /// Whether nothing was heard of some worker yet: it may serve what nobody else does.
@@ -276,6 +280,13 @@ impl Pool {
             self.changed.send_modify(|count| *count += 1);
         }
         true
+    }
+
+    /// Begins to wait for the controller's first word, or waits no longer.
+    pub(crate) fn await_routes(&self, awaits: bool) {
+        if self.awaits_routes.swap(awaits, Ordering::Relaxed) != awaits {
+            self.changed.send_modify(|count| *count += 1);
+        }
     }
 
     /// The controller's last table; an empty one where there was none.

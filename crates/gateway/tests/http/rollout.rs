@@ -1,6 +1,7 @@
 //! A controller's route table, what is told it in return, and copies for a version without users.
 
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -105,6 +106,23 @@ async fn a_failed_attempt_is_told_of_its_version_though_another_worker_answers()
         errors == Some((1, 1, Count { trials: 1, events: 1 })) && controller.seen("1").is_none()
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_gateway_is_ready_when_its_controller_has_spoken_or_was_waited_for_long_enough() {
+    let worker = Worker::of_version("1", Reply::completion("a")).await;
+    let is_ready = async |front: &Front| front.get("/health/ready").await.status == 200;
+    let routes = observed(vec![VersionRoute::active("1", 10_000, "default")], 0);
+    let heard = front(&[&worker], &Controller::start(routes).await).await;
+    eventually("it is ready", async || is_ready(&heard).await).await;
+    let nobody = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}", nobody.local_addr().expect("an address"));
+    drop(nobody);
+    let since = Instant::now();
+    let alone = Front::unready(vec![worker.url()], move |parts| parts.config.controller = Some(url)).await;
+    eventually("the worker is found", async || alone.chat(&ask("hello")).await.status == 200).await;
+    assert!(!is_ready(&alone).await || since.elapsed() >= Duration::from_secs(5));
+    eventually("it is ready all the same", async || is_ready(&alone).await).await;
 }
 
 #[tokio::test]
