@@ -8,6 +8,7 @@ mod engine;
 mod gateway;
 mod load;
 mod loadtest;
+mod rollout;
 mod server;
 mod size;
 
@@ -64,6 +65,21 @@ const GROUPS: &[Group] = &[
         name: "gateway",
         about: "the gateway beside nginx as a proxy and vLLM's router: requests a second, added latency, processor time",
         measure: gateway::measure,
+    },
+    Group {
+        name: "rollout-simulated",
+        about: "rollouts of made-up versions: how often a good one is reverted, and how soon a bad one",
+        measure: rollout::simulated,
+    },
+    Group {
+        name: "rollout-live",
+        about: "real processes on simulated GPUs: a good version, a slow one, one that fails, one that answers garbage",
+        measure: rollout::live,
+    },
+    Group {
+        name: "rollout-model",
+        about: "the default model in four bits takes the users of the same in eight",
+        measure: rollout::model,
     },
     Group {
         name: "loadtest-accuracy",
