@@ -95,7 +95,8 @@ impl Default for Step {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct JudgeSpec {
-    /// The probability that a version which is no worse is reverted, over all metrics, steps and looks.
+    /// The probability that a version which is no worse is reverted, over all metrics, steps and looks. The absolute
+    /// guard is not a part of it: it asks for no difference.
     pub false_alarm: f64,
     /// A latency's 95th percentile passes when it is surely less than this much higher, as a share.
     pub margin: f64,

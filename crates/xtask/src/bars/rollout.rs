@@ -55,7 +55,7 @@ pub(super) fn live(bench: &Bench) -> Result<Vec<Figure>> {
         ("2% errors", Some(json!({"kind": "error_rate", "share": 0.02})), "reverted"),
         ("garbage", Some(json!({"kind": "garbage"})), "reverted"),
     ] {
-        let fleet = Fleet::start(bench, &["simulated:", "simulated:"], 2, &[])?;
+        let fleet = Fleet::start(bench, &["simulated:", "simulated:"], 2, &["--engine", "simulated"])?;
         if let Some(fault) = fault {
             fleet.workers[2..]
                 .iter()
