@@ -26,6 +26,8 @@ const GUESS: (f64, f64) = (1.0 - QUANTILE, 40.0);
 /// Multiples of the odds that are bet on. A time that is 1.5 times as long brings 3 times the odds where the logarithm
 /// of times has a standard deviation of a half, and more where they vary less.
 const MULTIPLES: [f64; 3] = [1.5, 2.5, 5.0];
+/// The share of the level at which a time is called shorter.
+const SHORTER_LEVEL: f64 = 0.05;
 /// Ratios that are tried, as powers of a bucket's ratio: from a half to three.
 const POWERS: [i16; 19] = [-35, -20, -12, -8, -5, -3, -1, 1, 3, 5, 7, 9, 11, 14, 18, 24, 32, 42, 55];
 
@@ -130,7 +132,7 @@ impl LatencyTest {
         let rung = |power: i16| self.powers.binary_search(&power).unwrap_or(0);
         let (fail, pass) = (rung(power_at_least(spec.tolerance)), rung(power_at_most(spec.margin)));
         let low = self.ladder.low(fail, levels.fail);
-        let high = self.ladder.high(pass, levels.pass);
+        let high = self.high(pass, levels.pass);
         let difference = |rung: usize| RATIO.powi(i32::from(self.powers[rung])) - 1.0;
         let mut stable = Sketch::default();
         self.strata.values().for_each(|track| stable.merge(&track.stable));
@@ -147,6 +149,20 @@ impl LatencyTest {
             fails: low.is_some_and(|rung| rung >= fail),
             passes: high.is_some_and(|rung| rung <= pass),
         }
+    }
+}
+
+impl LatencyTest {
+    /// The upper bound. That a time is surely shorter nobody has asked, and it would be said of three times at each look
+    /// and step: that takes more.
+    fn high(&self, pass: usize, level: f64) -> Option<usize> {
+        let no_shorter = self.powers.partition_point(|power| *power < 0);
+        let high = self.ladder.high(pass, level)?;
+        if high >= no_shorter {
+            return Some(high);
+        }
+        let surely = self.ladder.high(pass, level * SHORTER_LEVEL).unwrap_or(no_shorter);
+        Some(surely.min(no_shorter))
     }
 }
 
