@@ -79,9 +79,12 @@ pub(crate) async fn measure(
             for load in fit::loads(model.max_model_len(), &scheduler) {
                 seen.extend(bench.load(load.streams, load.prompt_tokens, load.answer_tokens).await?);
             }
+            let shape = model.shape();
+            let bits =
+                8.0 * shape.weight_bytes as f64 / (shape.body_parameters + shape.head_parameters) as f64;
             let header = profile::StepLogHeader {
                 device: model.device(),
-                model: profile::Model { name: format!("{}, int8", model.name()), ..model.shape() },
+                model: profile::Model { name: format!("{}, {bits:.1} bits a weight", model.name()), ..shape },
                 limits: fit::limits(model, &scheduler),
             };
             Some(fit::profile(name, header, &seen)?)

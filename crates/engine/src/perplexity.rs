@@ -36,8 +36,8 @@ pub fn perplexity(
     mut seen: impl FnMut(Perplexity),
 ) -> Result<Perplexity, EngineError> {
     let refuse = |reason: String| Err(EngineError::Config(reason));
-    if !(4..=model.max_model_len()).contains(&window) {
-        let most = model.max_model_len();
+    let most = model.max_model_len().min(model.config().kv_cache_tokens / BLOCK_SIZE * BLOCK_SIZE);
+    if !(4..=most).contains(&window) {
         return refuse(format!("the window has {window} tokens, but must have between 4 and {most}"));
     }
     if tokens.len() < window {

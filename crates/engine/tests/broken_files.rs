@@ -378,3 +378,14 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_weight_that_is_no_number_is_named() {
+    let room = room();
+    let path = sound_gguf(&room);
+    let mut bytes = fs::read(&path).expect("is there");
+    let end = bytes.len();
+    bytes[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::write(&path, bytes).expect("writes");
+    refused(&path, &["model.gguf", "holds something that is no number"]);
+}

@@ -1,6 +1,6 @@
 //! The forward pass against candle-transformers' own quantized Llama, on the same weights dequantized to f32.
 //!
-//! And the fast path, with weights of 8 bits, against that forward pass. Every run compares a few prompts;
+//! And the fast path, with weights of 8 bits and of 4, against that forward pass. Every run compares a few prompts;
 //! `TENK_ORACLE_PROMPTS=50` compares as many as are asked for.
 
 #![expect(clippy::expect_used, reason = "a test that cannot be set up has failed")]
@@ -101,11 +101,20 @@ fn logits_are_those_of_an_independent_implementation() {
 
 #[test]
 fn with_weights_of_8_bits_the_likeliest_token_is_that_of_32_wherever_it_clearly_leads() {
+    println!("{}", few_bits_agree(WeightKind::Int8));
+}
+
+#[test]
+fn with_weights_of_4_bits_as_the_file_has_them_it_is_too() {
+    println!("{}", few_bits_agree(WeightKind::Auto));
+}
+
+fn few_bits_agree(kind: WeightKind) -> String {
     let count = count_or(8);
     let path = real_model();
     let whole = load(&path).expect("loads");
     let mut exact = whole.backend(BLOCK_SIZE).expect("fits");
-    let fast = load_as(&path, WeightKind::Int8, KvDtype::F16).expect("loads");
+    let fast = load_as(&path, kind, KvDtype::F16).expect("loads");
     let mut fast = fast.backend(BLOCK_SIZE).expect("fits");
 
     let (mut compared, mut leading, mut same, mut worst) = (0, 0, 0, 0.0_f32);
@@ -124,7 +133,7 @@ fn with_weights_of_8_bits_the_likeliest_token_is_that_of_32_wherever_it_clearly_
     }
     assert_eq!(compared, count * PROMPT_TOKENS);
     assert!(leading > compared / 2, "most tokens lead by that much");
-    println!(
+    format!(
         "{same} of {compared} tokens are the same, {leading} lead clearly; largest difference {worst:.2e}"
-    );
+    )
 }

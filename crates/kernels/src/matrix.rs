@@ -51,8 +51,9 @@ impl std::fmt::Debug for Matrix {
 }
 
 impl Matrix {
-    /// Quantizes `weights` (out, in). Every weight is within half a scale of its value; the scale is 1/127 of its
-    /// group's largest.
+    /// Quantizes `weights` (out, in), all of them numbers. The scale is 1/127 of a group's largest weight, and every
+    /// weight is within half a scale of its value, where the scale is a normal number of 16 bits: of a largest weight
+    /// between 0.008 and 8 million.
     ///
     /// # Panics
     /// If there are not as many weights as the shape says.

@@ -109,13 +109,19 @@ impl Work for Quantize<'_> {
 fn quantize_group<S: Simd>(simd: S, x: &[f32; GROUP], group: &mut Group) {
     let (halves, _) = x.as_chunks::<LANES>();
     let zero = simd.splat(0.0);
-    let mut largest = zero;
+    let (mut largest, mut poison) = (zero, zero);
     for half in halves {
         let half = simd.load(half);
         largest = simd.max(largest, simd.max(half, simd.sub(zero, half)));
+        poison = simd.mul_add(half, zero, poison);
     }
     let largest = simd.largest(largest);
-    let inverse = if largest > 0.0 { VALUE_MAX / largest } else { 0.0 };
+    // Zero, unless one of them is no number: maxima and conversions would hide that.
+    let mut lanes = [0.0; LANES];
+    simd.store(poison, &mut lanes);
+    let poison: f32 = lanes.iter().sum();
+    let inverse = VALUE_MAX / largest;
+    let inverse = if inverse.is_finite() { inverse } else { 0.0 };
     let (mut high, mut low) = ([0_i8; GROUP], [0_i8; GROUP]);
     let mut sum = 0;
     for (index, half) in halves.iter().enumerate() {
@@ -140,7 +146,7 @@ fn quantize_group<S: Simd>(simd: S, x: &[f32; GROUP], group: &mut Group) {
     for (quad, bytes) in group.low.iter_mut().zip(low.as_chunks::<4>().0) {
         *quad = i32::from_le_bytes(bytes.map(i8::cast_unsigned));
     }
-    group.scale = largest / VALUE_MAX;
+    group.scale = largest / VALUE_MAX + poison;
     group.minus_sum = -sum;
     group.sum = sum as f32;
 }

@@ -182,12 +182,36 @@ fn extreme_values_neither_overflow_nor_poison_their_neighbours() {
             let expected = f64::from(weight) * f64::from(value) * inputs as f64;
             assert_close(&found, &vec![expected; 9 * 17], 1e-3);
         }
-        // A row of no numbers harms itself alone.
-        let matrix = Matrix::new(5, inputs, &noise(1, 5 * inputs));
-        let mut x = noise(2, 2 * inputs);
-        let alone = product(&pool, &matrix, &x[inputs..], None, &[0.0; 5]);
-        x[..inputs].fill(f32::NAN);
-        assert_eq!(product(&pool, &matrix, &x, None, &[0.0; 10])[5..], alone);
+    }
+}
+
+#[test]
+fn numbers_too_small_to_have_an_inverse_are_nothing_in_every_form() {
+    let matrix = Matrix::new(5, 64, &noise(1, 5 * 64));
+    for pool in pools() {
+        for value in [1e-35, -1e-37, f32::MIN_POSITIVE] {
+            assert_eq!(product(&pool, &matrix, &[value; 64], None, &[0.0; 5]), [0.0; 5]);
+        }
+    }
+}
+
+#[test]
+fn a_row_with_one_that_is_no_number_is_none_and_harms_itself_alone() {
+    let matrix = Matrix::new(5, 64, &noise(1, 5 * 64));
+    a_bad_row_harms_itself_alone(&matrix);
+}
+
+pub(crate) fn a_bad_row_harms_itself_alone(matrix: &Matrix) {
+    let (outputs, inputs) = (matrix.outputs(), matrix.inputs());
+    for pool in pools() {
+        for (bad, at) in [(f32::NAN, 0), (f32::NAN, 17), (f32::INFINITY, 31), (f32::NEG_INFINITY, 40)] {
+            let mut x = noise(2, 2 * inputs);
+            let alone = product(&pool, matrix, &x[inputs..], None, &vec![0.0; outputs]);
+            x[at] = bad;
+            let both = product(&pool, matrix, &x, None, &vec![0.0; 2 * outputs]);
+            assert!(both[..outputs].iter().all(|value| value.is_nan()), "{bad} at {at}: {both:?}");
+            assert_eq!(both[outputs..], alone, "{bad} at {at}");
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! matrix whose rows are no multiple of the type's block (256 for K-quants, 32 for the others) falls back to Q8_0, or
 //! to F16 where even that does not fit, and the report says so.
 //!
-//! Quality is never better than the source's: Q8_0 made from a 4-bit file is a 4-bit model that computes faster.
+//! Quality is never better than the source's: Q8_0 made from a 4-bit file is a 4-bit model that takes more memory.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufReader, BufWriter, Write};
@@ -136,8 +136,8 @@ pub fn parse_dtype(name: &str) -> Result<GgmlDType, QuantizeError> {
 
 /// Writes `input` to `output` with its matrices in the type `to`.
 ///
-/// `progress` hears of each tensor once it is done. The output appears under its name when it is whole. Memory: the output's size, as candle's writer takes all tensors at once, and one
-/// tensor in F32.
+/// `progress` hears of each tensor once it is done. The output appears under its name when it is whole. It takes the
+/// output's size of memory, as candle's writer takes all tensors at once, and one tensor in F32.
 ///
 /// # Errors
 /// Every variant of [`QuantizeError`] but `UnknownDtype`.

@@ -27,7 +27,7 @@ pub struct Config {
 
 /// Speculative decoding without a second model: answers that repeat their prompt or themselves take fewer steps.
 ///
-/// With weights of 8 bits answers are the same to the byte, sampled ones too. With those of 32 bits, sums differ by
+/// With weights of 8 bits or 4 answers are the same to the byte, sampled ones too. With those of 32 bits, sums differ by
 /// their last bits with the number of rows, so an answer may part where two tokens are as good as equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

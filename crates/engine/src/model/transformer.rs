@@ -92,7 +92,8 @@ impl Transformer {
         self.tied_embeddings
     }
 
-    /// Memory that its matrices take, in bytes.
+    /// Memory of the matrices that every step reads, in bytes: of the embedding a few rows are looked up, unless it is
+    /// the output layer, too.
     pub fn weight_bytes(&self) -> usize {
         let layer = |layer: &Layer| {
             let Layer { query, key, value, output, gate, up, down, .. } = layer;
@@ -101,8 +102,7 @@ impl Transformer {
                 .iter()
                 .sum::<usize>()
         };
-        let output = if self.tied_embeddings { 0 } else { self.output.weight.bytes() };
-        self.embedding.bytes() + output + self.layers.iter().map(layer).sum::<usize>()
+        self.output.weight.bytes() + self.layers.iter().map(layer).sum::<usize>()
     }
 
     /// Where the weights are.

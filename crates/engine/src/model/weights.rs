@@ -108,7 +108,7 @@ impl Weights {
         self.counted(config).map(|tensor| tensor.num_elements).sum()
     }
 
-    /// Those of them that the file holds in four bits, as [`Self::find_four_bits`] gives them.
+    /// Those of them that the file holds in four bits; a matrix with a scale beyond 16 bits is loaded in 8 all the same.
     pub fn num_four_bits(&self, config: &ModelConfig) -> usize {
         let is_four_bits = |tensor: &TensorSummary<'_>| matches!(tensor.dtype.as_str(), "q4_0" | "q4_1");
         self.counted(config).filter(is_four_bits).map(|tensor| tensor.num_elements).sum()
@@ -157,6 +157,12 @@ impl Weights {
             Source::Safetensors(folder) => folder.load(&own_name)?,
         };
         let tensor = tensor.to_dtype(DType::F32)?;
+        if tensor.flatten_all()?.to_vec1::<f32>()?.iter().any(|weight| !weight.is_finite()) {
+            return Err(EngineError::load(
+                &self.path,
+                format!("`{own_name}` holds something that is no number"),
+            ));
+        }
         let tensor = match self.interleaved(name) {
             Some(heads) => heads.apart(&tensor)?,
             None => tensor,

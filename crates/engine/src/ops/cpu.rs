@@ -13,7 +13,7 @@ use super::{Communicator, KvDtype, KvShape, Ops, Rotation};
 use crate::EngineError;
 use crate::model::{Batch, Linear, Norm, Weight};
 
-/// Kernels and one KV-cache a layer. Weights of 8 bits are multiplied by kernels, those of 32 by candle.
+/// Kernels and one KV-cache a layer. Weights of 8 bits and 4 are multiplied by kernels, those of 32 by candle.
 #[derive(Debug)]
 pub struct CpuOps {
     layers: Vec<KvCache>,

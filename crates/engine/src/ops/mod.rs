@@ -106,13 +106,6 @@ pub struct KvShape {
     pub dtype: KvDtype,
 }
 
-impl KvShape {
-    /// Numbers in one layer's keys.
-    pub const fn elements_per_layer(&self) -> usize {
-        self.num_blocks * self.block_size * self.num_kv_heads * self.head_dim
-    }
-}
-
 /// Sums over the ranks that share a model.
 pub trait Communicator: std::fmt::Debug + Send + Sync {
     /// Gives every rank the sum of all ranks' `x`, added in the order of ranks.

@@ -145,11 +145,14 @@ impl Number for i8 {
 
     fn convert(head: &[f32], to: &mut [Self]) -> f32 {
         let largest = head.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
-        let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+        // Zero, unless one of them is no number: maxima and conversions would hide that.
+        let poison: f32 = head.iter().map(|value| value * 0.0).sum();
+        let inverse = 127.0 / largest;
+        let inverse = if inverse.is_finite() { inverse } else { 0.0 };
         for (to, value) in to.iter_mut().zip(head) {
             *to = (value * inverse + ROUNDER - ROUNDER) as Self;
         }
-        largest / 127.0
+        largest / 127.0 + poison
     }
 }
 

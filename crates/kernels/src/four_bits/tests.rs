@@ -3,7 +3,9 @@
 use half::f16;
 use proptest::prelude::*;
 
-use crate::tests::{assert_close, dequantized, noise, plain_product, pools, product, rounded};
+use crate::tests::{
+    a_bad_row_harms_itself_alone, assert_close, dequantized, noise, plain_product, pools, product, rounded,
+};
 use crate::{FourBits, GROUP, Matrix, Rows, gated_product};
 
 /// Groups that look random, with scales of both signs.
@@ -125,15 +127,8 @@ fn extreme_values_neither_overflow_nor_poison_their_neighbours() {
 }
 
 #[test]
-fn a_row_of_no_numbers_harms_itself_alone() {
-    let inputs = 2 * GROUP;
-    let matrix = matrix(1, 5, inputs);
-    for pool in pools() {
-        let mut x = noise(2, 2 * inputs);
-        let alone = product(&pool, &matrix, &x[inputs..], None, &[0.0; 5]);
-        x[..inputs].fill(f32::NAN);
-        assert_eq!(product(&pool, &matrix, &x, None, &[0.0; 10])[5..], alone);
-    }
+fn a_row_with_one_that_is_no_number_is_none_and_harms_itself_alone() {
+    a_bad_row_harms_itself_alone(&matrix(1, 5, 2 * GROUP));
 }
 
 #[test]

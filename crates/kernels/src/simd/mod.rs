@@ -52,7 +52,7 @@ pub(crate) trait Simd: Copy + Debug + Send + Sync {
     fn div(self, left: Self::F32, right: Self::F32) -> Self::F32;
     /// `left · right + sum`, rounded once.
     fn mul_add(self, left: Self::F32, right: Self::F32, sum: Self::F32) -> Self::F32;
-    /// The larger one of each pair; neither is NaN.
+    /// The larger one of each pair; either one where the other is NaN.
     fn max(self, left: Self::F32, right: Self::F32) -> Self::F32;
     /// To the nearest integer, ties to even.
     fn round(self, value: Self::F32) -> Self::F32;
@@ -94,7 +94,7 @@ pub(crate) trait Simd: Copy + Debug + Send + Sync {
         fold(&mut lanes, f32::max)
     }
 
-    /// e to the power of `value`, at most 88, within two units in the last place; 0 below -87.
+    /// e to the power of `value`, at most 88, within two units in the last place; e^-87 below -87.
     #[inline(always)]
     fn exp(self, value: Self::F32) -> Self::F32 {
         // e^x = 2^n · e^r with r in ±ln 2 / 2; the polynomial is the Taylor series to r^7, whose rest is below 2^-25.

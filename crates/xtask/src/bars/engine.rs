@@ -25,7 +25,7 @@ const REQUIRED: &[(&str, &str, Required)] = &[
 ];
 const RATIO: &str = "/ratio/median";
 const OURS: &str = "/ours";
-/// The most that weights of 8 bits may cost.
+/// The most that weights of few bits may cost.
 const PERPLEXITY: Required = Required::AtMost(1.01);
 /// Tokens that it is measured on.
 const PERPLEXITY_TOKENS: &str = "8192";
@@ -33,7 +33,7 @@ const PERPLEXITY_TOKENS: &str = "8192";
 pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
     packages::install_missing(packages::OF_BARS, bench.unattended)?;
     let mut figures = side_by_side(bench)?;
-    figures.push(perplexity(bench)?);
+    figures.extend(perplexity(bench)?);
     Ok(figures)
 }
 
@@ -77,8 +77,8 @@ fn figures(report: &Value) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
-/// Of weights in 8 bits, to the same in 32, on the project's own documents: nobody was trained on them.
-fn perplexity(bench: &Bench) -> Result<Figure> {
+/// Of weights in 8 bits, and in 4 as the file has them, to the same in 32, on the project's own documents: nobody was trained on them.
+fn perplexity(bench: &Bench) -> Result<Vec<Figure>> {
     let root = workspace::root();
     let read = |name: &str| std::fs::read_to_string(root.join(name)).with_context(|| name.to_owned());
     let text = work_folder(&bench.target)?.join("perplexity.txt");
@@ -88,9 +88,13 @@ fn perplexity(bench: &Bench) -> Result<Figure> {
     let output = command.output().context("the evaluation did not start")?;
     ensure!(output.status.success(), "`{command:?}` failed: {}", String::from_utf8_lossy(&output.stderr));
     let rows: Value = serde_json::from_slice(&output.stdout).context("the evaluation is no JSON")?;
-    let int8 = rows.as_array().into_iter().flatten().find(|row| row["computed_as"] == "int8");
-    let ratio = figure(int8.context("the evaluation has no row of int8")?, "/ratio")?;
-    Ok(Figure::new("perplexity, int8", ratio, "× f32").required(PERPLEXITY))
+    let ratio = |computed_as: &str| {
+        let row = rows.as_array().into_iter().flatten().find(|row| row["computed_as"] == computed_as);
+        let ratio =
+            figure(row.with_context(|| format!("the evaluation has no row of {computed_as}"))?, "/ratio")?;
+        Ok(Figure::new(format!("perplexity, {computed_as}"), ratio, "× f32").required(PERPLEXITY))
+    };
+    ["int8", "int4"].into_iter().map(ratio).collect()
 }
 
 #[cfg(test)]
