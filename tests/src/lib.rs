@@ -16,6 +16,6 @@ pub use client::{Api, Reply, Stream};
 pub use files::{RealModel, TinyModel, python, repository};
 pub use process::{Ended, Process};
 pub use random::Random;
-pub use servers::{Nginx, Prometheus, PythonServer, Redis};
+pub use servers::{Mlflow, Nginx, Prometheus, PythonServer, Redis};
 pub use tenk::{Launch, Tenk, run_to_end};
 pub use wait::{PATIENCE, eventually};

@@ -40,6 +40,7 @@ macro_rules! is_process {
     };
 }
 
+is_process!(Mlflow);
 is_process!(Redis);
 is_process!(Nginx);
 is_process!(Prometheus);
@@ -79,6 +80,47 @@ impl Redis {
         tokio::time::timeout(crate::PATIENCE, connection.read_to_string(&mut answer)).await??;
         let count = answer.strip_prefix(':').and_then(|rest| rest.lines().next());
         count.with_context(|| format!("DBSIZE: {answer}"))?.parse().context("DBSIZE")
+    }
+}
+
+/// The Python that has MLflow, which `cargo xtask test --mlflow` brings.
+const MLFLOW_PYTHON: &str = "TENK_TEST_MLFLOW";
+
+/// An MLflow server that keeps everything in a folder of its own.
+#[derive(Debug)]
+pub struct Mlflow {
+    process: Process,
+    address: SocketAddr,
+}
+
+impl Mlflow {
+    /// On a free port; nothing where there is no MLflow.
+    pub async fn start() -> Result<Option<Self>> {
+        let Some(python) = std::env::var_os(MLFLOW_PYTHON) else { return Ok(None) };
+        let (process, address) = on_a_free_port(|address, folder| {
+            let mut command = Command::new(Path::new(&python).with_file_name("mlflow"));
+            async move {
+                let kept = folder.path().display().to_string();
+                command.args(["server", "--host", "127.0.0.1", "--workers", "1"]);
+                command.args(["--port", &address.port().to_string()]);
+                command.args(["--backend-store-uri", &format!("sqlite:///{kept}/mlflow.db")]);
+                command.args(["--artifacts-destination", &format!("{kept}/artifacts")]);
+                command.env("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false").current_dir(&kept);
+                let mut process = Process::start("mlflow", command, folder)?.ends_with(Signal::SIGTERM);
+                // It takes some 17 s on two idle cores.
+                if answers(&mut process, address, "/health", 200).await.is_err() {
+                    answers(&mut process, address, "/health", 200).await?;
+                }
+                Ok(process)
+            }
+        })
+        .await?;
+        Ok(Some(Self { process, address }))
+    }
+
+    /// For `registry.url`.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
     }
 }
 

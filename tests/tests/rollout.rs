@@ -1,6 +1,6 @@
 //! Rollouts with real processes: simulated GPU workers of two versions, a gateway, a controller, and load.
 
-#![expect(clippy::expect_used, clippy::panic, reason = "all of it is test")]
+#![expect(clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "all of it is test")]
 
 use std::ffi::OsStr;
 use std::net::{SocketAddr, TcpListener};
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tests::{Launch, Redis, Tenk, eventually, run_to_end};
+use tests::{Launch, Mlflow, Redis, Tenk, eventually, run_to_end};
 use tokio::task::JoinHandle;
 
 const CHAT: &str = "/v1/chat/completions";
@@ -23,13 +23,20 @@ struct Fleet {
     gateway: Tenk,
     controller: Tenk,
     address: SocketAddr,
+    /// Where versions are registered.
+    registry: String,
     redis: Option<Redis>,
 }
 
 impl Fleet {
     async fn start(redis: Option<Redis>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let toml = format!("[registry]\npath = {:?}\n", folder.path().join("registry.json"));
+        let registry = format!("path = {:?}", folder.path().join("registry.json"));
+        Self::with(folder, registry, redis).await
+    }
+
+    async fn with(folder: TempDir, registry: String, redis: Option<Redis>) -> Self {
+        let toml = format!("[registry]\n{registry}\n");
         let config = folder.path().join("tenk.toml");
         std::fs::write(&config, &toml).expect("written");
         for alias in ["stable", "canary"] {
@@ -50,8 +57,8 @@ impl Fleet {
         let gateway = Launch::gateway(&workers).arg("--controller").arg(format!("http://{address}"));
         let gateway = gateway.start().await.expect("starts");
         gateway.ready().await.expect("ready");
-        let controller = controller(&folder, &gateway, address, redis.as_ref()).await;
-        let fleet = Self { folder, workers, gateway, controller, address, redis };
+        let controller = controller(&folder, &registry, &gateway, address, redis.as_ref()).await;
+        let fleet = Self { folder, workers, gateway, controller, address, registry, redis };
         eventually("the stable version is known", || async {
             let status = fleet.status().await?;
             anyhow::ensure!(status["stable"] == "1", "{status}");
@@ -64,7 +71,8 @@ impl Fleet {
 
     async fn restart_controller(&mut self) {
         self.controller.kill9().await.expect("killed");
-        self.controller = controller(&self.folder, &self.gateway, self.address, self.redis.as_ref()).await;
+        self.controller =
+            controller(&self.folder, &self.registry, &self.gateway, self.address, self.redis.as_ref()).await;
     }
 
     async fn status(&self) -> anyhow::Result<Value> {
@@ -103,8 +111,14 @@ impl Fleet {
     }
 }
 
-async fn controller(folder: &TempDir, gateway: &Tenk, address: SocketAddr, redis: Option<&Redis>) -> Tenk {
-    let toml = format!("[registry]\npath = {:?}\n", folder.path().join("registry.json"));
+async fn controller(
+    folder: &TempDir,
+    registry: &str,
+    gateway: &Tenk,
+    address: SocketAddr,
+    redis: Option<&Redis>,
+) -> Tenk {
+    let toml = format!("[registry]\n{registry}\n");
     let launch = Launch::controller(&gateway.url()).config(&toml).listen(address);
     let launch = match redis {
         Some(redis) => launch.arg("--redis").arg(redis.url()),
@@ -225,7 +239,7 @@ async fn a_version_is_seen_by_name_before_it_has_users_and_the_last_table_outliv
     for user in 0..20 {
         assert_eq!(version_of(&fleet, user).await, "2");
     }
-    fleet.controller = controller(&fleet.folder, &fleet.gateway, fleet.address, None).await;
+    fleet.controller = controller(&fleet.folder, &fleet.registry, &fleet.gateway, fleet.address, None).await;
     eventually("an abort is heard", || async {
         let aborted = fleet.controller.api().post("/v1/rollouts/chat/abort", &Value::Null).await?;
         anyhow::ensure!(aborted.status == 200, "{}", aborted.text());
@@ -291,4 +305,41 @@ async fn with_redis_a_second_controller_takes_over_and_the_first_can_decide_no_m
     one_decides_and_the_other_waits(&second, &fleet.controller).await;
     let history = second.api().get("/v1/rollouts/chat/history").await.expect("an answer").json();
     assert_eq!(actions(history.as_array().expect("a list")), ["pinned"], "{history:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_mlflow_a_promotion_moves_the_aliases() {
+    let Some(mlflow) = Mlflow::start().await.expect("starts") else {
+        eprintln!("passed over: there is no MLflow; `cargo xtask test --mlflow` brings it");
+        return;
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut fleet = Fleet::with(folder, format!("url = {:?}", mlflow.url()), None).await;
+    let config = fleet.folder.path().join("tenk.toml");
+    let versions = async || {
+        let args = ["model", "versions", "chat", "--json", "--config"].map(OsStr::new);
+        let ended = run_to_end(args.into_iter().chain([config.as_os_str()])).await.expect("ends");
+        assert!(ended.status.success(), "{ended:?}");
+        serde_json::from_str::<Value>(&ended.stdout).expect("JSON")
+    };
+    // Of version 1, then of version 2.
+    let aliases = async |expected: Value| {
+        eventually("the aliases follow", || async {
+            let mut found = versions().await;
+            let versions = found.as_array_mut().expect("a list");
+            versions.sort_by_key(|version| version["version"].as_u64());
+            let found: Vec<&Value> = versions.iter().map(|version| &version["aliases"]).collect();
+            anyhow::ensure!(json!(found) == expected, "{found:?}");
+            Ok::<_, anyhow::Error>(())
+        })
+        .await
+        .expect("moved");
+    };
+    aliases(json!([["stable"], ["canary"]])).await;
+    let load = Load::start(&fleet.gateway, 50);
+    fleet.roll_out(lenient()).await;
+    let history = fleet.over(false).await;
+    assert!(actions(&history).contains(&"promoted"), "{history:#?}");
+    load.end().await;
+    aliases(json!([[], ["stable"]])).await;
 }
