@@ -7,6 +7,7 @@ use kernels::Matrix;
 
 use crate::EngineError;
 use crate::model::Weights;
+use crate::ops::with_slices;
 
 /// How the numbers of matrices are kept in memory, whatever they are in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,8 +62,8 @@ impl Weight {
             return Ok(Self::Full(weight));
         }
         let (outputs, inputs) = weight.dims2()?;
-        let weights = weight.flatten_all()?.to_vec1::<f32>()?;
-        Ok(Self::Quantized(Arc::new(Matrix::new(outputs, inputs, &weights))))
+        let matrix = with_slices([&weight], |[weights]| Matrix::new(outputs, inputs, weights))?;
+        Ok(Self::Quantized(Arc::new(matrix)))
     }
 
     /// Memory that it takes, in bytes.

@@ -192,7 +192,7 @@ fn tensor(
 }
 
 /// Runs `f` on the numbers of contiguous f32 tensors on the CPU, without a copy.
-fn with_slices<R, const N: usize>(
+pub(crate) fn with_slices<R, const N: usize>(
     tensors: [&Tensor; N],
     f: impl FnOnce([&[f32]; N]) -> R,
 ) -> Result<R, EngineError> {

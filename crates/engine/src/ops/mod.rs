@@ -7,6 +7,7 @@ mod cpu;
 mod tensor;
 
 pub use cpu::CpuOps;
+pub(crate) use cpu::with_slices;
 pub use tensor::TensorOps;
 
 use candle_core::Tensor;
