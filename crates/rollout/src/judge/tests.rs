@@ -236,7 +236,7 @@ fn a_judge_that_was_written_down_goes_on_as_if_it_had_not_been_away() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(10))]
     #[test]
-    fn in_which_order_gateways_are_heard_does_not_matter_much(seed in any::<u64>()) {
+    fn in_which_order_gateways_are_heard_leads_to_no_bounds_that_contradict_each_other(seed in any::<u64>()) {
         let mut random = Random(seed);
         let spec = JudgeSpec::default();
         let (mut one, mut other) = (Judge::new(&spec, 0.025), Judge::new(&spec, 0.025));
@@ -250,8 +250,9 @@ proptest! {
         }
         for (one, other) in one.assess().metrics.iter().zip(&other.assess().metrics) {
             prop_assert_eq!(one.canary, other.canary);
-            let is_near = (one.low - other.low).abs() < 0.1 || one.low.max(other.low) < 0.0;
-            prop_assert!(is_near, "{} and {}", one, other);
+            prop_assert_eq!(one.samples, other.samples);
+            // Which of them share a block depends on it, and with that how sure one is; what is true does not.
+            prop_assert!(one.low <= other.high && other.low <= one.high, "{} and {}", one, other);
         }
     }
 }
