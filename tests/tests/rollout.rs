@@ -1,6 +1,6 @@
 //! Rollouts with real processes: simulated GPU workers of two versions, a gateway, a controller, and load.
 
-#![expect(clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "all of it is test")]
+#![expect(clippy::expect_used, clippy::panic, reason = "all of it is test")]
 
 use std::ffi::OsStr;
 use std::net::{SocketAddr, TcpListener};
