@@ -83,17 +83,25 @@ impl Ledger {
 
     /// An attempt at a version begins.
     pub fn begin(&mut self, version: &str) {
-        self.page(version).seen.requests += 1;
+        if let Some(page) = self.page(version) {
+            page.seen.requests += 1;
+        }
     }
 
     /// It has ended.
     pub fn record(&mut self, version: &str, seen: &Seen) {
         let users_max = self.users_max;
-        self.page(version).record(seen, users_max);
+        if let Some(page) = self.page(version) {
+            page.record(seen, users_max);
+        }
     }
 
-    fn page(&mut self, version: &str) -> &mut Page {
-        self.versions.entry(version.to_owned()).or_default()
+    /// A version's page; only a new one's name is copied.
+    fn page(&mut self, version: &str) -> Option<&mut Page> {
+        if !self.versions.contains_key(version) {
+            self.versions.insert(version.to_owned(), Page::default());
+        }
+        self.versions.get_mut(version)
     }
 }
 
