@@ -49,6 +49,12 @@ fn tile<S: Simd, const M: usize>(simd: S, panel: Panel<'_>, rows: &Rows, first: 
     }
 }
 
+/// The first `len` groups of `M` rows.
+#[inline(always)]
+fn groups_of<const M: usize>(rows: &Rows, first: usize, len: usize) -> [&[Group]; M] {
+    std::array::from_fn(|index| &rows.row(first + index)[..len])
+}
+
 /// Sums of a group are exact; groups are added in the order of inputs, whatever `M` is.
 #[inline(always)]
 fn tile_of_8_bits<S: Simd, const M: usize>(
@@ -58,10 +64,7 @@ fn tile_of_8_bits<S: Simd, const M: usize>(
     first: usize,
     output: &mut [Lanes],
 ) {
-    let mut row_groups: [&[Group]; M] = [&[]; M];
-    for (index, groups) in row_groups.iter_mut().enumerate() {
-        *groups = &rows.row(first + index)[..quads.len()];
-    }
+    let row_groups = groups_of::<M>(rows, first, quads.len());
     let mut sums = [simd.splat(0.0); M];
     for (at, (quads, scales)) in quads.iter().zip(scales).enumerate() {
         let (mut high, mut low) = ([simd.splat_i32(0); M], [simd.splat_i32(0); M]);
@@ -100,10 +103,7 @@ fn tile_of_4_bits<S: Simd, const M: usize>(
     first: usize,
     output: &mut [Lanes],
 ) {
-    let mut row_groups: [&[Group]; M] = [&[]; M];
-    for (index, groups) in row_groups.iter_mut().enumerate() {
-        *groups = &rows.row(first + index)[..nibbles.len()];
-    }
+    let row_groups = groups_of::<M>(rows, first, nibbles.len());
     let mut sums = [simd.splat(0.0); M];
     for (at, nibbles) in nibbles.iter().enumerate() {
         let (mut high, mut low) = ([simd.splat_i32(0); M], [simd.splat_i32(0); M]);

@@ -71,6 +71,60 @@ pub(crate) fn assert_close(found: &[f32], expected: &[f64], tolerance: f64) {
     }
 }
 
+/// With and without a bias, added to what is there, in every form.
+pub(crate) fn a_product_is_that_of_plain_loops(
+    matrix: &Matrix,
+    rows: usize,
+    seed: u64,
+    with_bias: bool,
+    tolerance: f64,
+) {
+    let (outputs, inputs) = (matrix.outputs(), matrix.inputs());
+    let x = noise(seed ^ 1, rows * inputs);
+    let (bias, before) = (noise(seed ^ 2, outputs), noise(seed ^ 3, rows * outputs));
+    let mut expected = plain_product(&rounded(&x, inputs), &dequantized(matrix), inputs);
+    for (index, expected) in expected.iter_mut().enumerate() {
+        *expected += f64::from(before[index]);
+        *expected += if with_bias { f64::from(bias[index % outputs]) } else { 0.0 };
+    }
+    let of_form = |pool: &Pool| product(pool, matrix, &x, with_bias.then_some(&bias), &before);
+    forms_agree(&pools().iter().map(of_form).collect::<Vec<_>>(), &expected, tolerance);
+}
+
+pub(crate) fn company_changes_no_row(matrix: &Matrix, rows: usize, seed: u64) {
+    let (outputs, inputs) = (matrix.outputs(), matrix.inputs());
+    let x = noise(seed ^ 1, rows * inputs);
+    for pool in pools() {
+        let together = product(&pool, matrix, &x, None, &vec![0.0; rows * outputs]);
+        for (x, together) in x.chunks(inputs).zip(together.chunks(outputs)) {
+            assert_eq!(product(&pool, matrix, x, None, &vec![0.0; outputs]), together);
+        }
+    }
+}
+
+pub(crate) fn a_gated_product_is_that_of_plain_loops(gate: &Matrix, up: &Matrix, rows: usize, seed: u64) {
+    let (outputs, inputs) = (gate.outputs(), gate.inputs());
+    let x = noise(seed, rows * inputs);
+    let [gates, ups] =
+        [gate, up].map(|matrix| plain_product(&rounded(&x, inputs), &dequantized(matrix), inputs));
+    let expected: Vec<f64> =
+        gates.iter().zip(&ups).map(|(gate, up)| gate / (1.0 + (-gate).exp()) * up).collect();
+    let of_form = |pool: &Pool| {
+        let mut output = vec![0.0; rows * outputs];
+        gated_product(pool, &Rows::quantize(pool, &x, inputs), gate, up, &mut output);
+        output
+    };
+    forms_agree(&pools().iter().map(of_form).collect::<Vec<_>>(), &expected, 1e-4);
+}
+
+/// The first form is close to what is expected, and the others are equal to it.
+fn forms_agree(found: &[Vec<f32>], expected: &[f64], tolerance: f64) {
+    assert_close(&found[0], expected, tolerance);
+    for other in &found[1..] {
+        assert_eq!(other, &found[0], "forms agree to the bit");
+    }
+}
+
 #[test]
 fn quantized_weights_are_within_half_a_scale() {
     for (outputs, inputs) in [(1, 1), (3, 31), (16, 32), (17, 33), (40, 100)] {
@@ -103,52 +157,19 @@ proptest! {
         rows in 0_usize..20, outputs in 1_usize..70, inputs in 1_usize..140, seed: u64, with_bias: bool,
     ) {
         let matrix = Matrix::new(outputs, inputs, &noise(seed, outputs * inputs));
-        let x = noise(seed ^ 1, rows * inputs);
-        let (bias, before) = (noise(seed ^ 2, outputs), noise(seed ^ 3, rows * outputs));
-        let mut expected = plain_product(&rounded(&x, inputs), &dequantized(&matrix), inputs);
-        for (index, expected) in expected.iter_mut().enumerate() {
-            *expected += f64::from(before[index]);
-            *expected += if with_bias { f64::from(bias[index % outputs]) } else { 0.0 };
-        }
-        let found: Vec<Vec<f32>> = pools()
-            .iter()
-            .map(|pool| product(pool, &matrix, &x, with_bias.then_some(&bias), &before))
-            .collect();
-        assert_close(&found[0], &expected, 1e-5);
-        for other in &found[1..] {
-            prop_assert_eq!(other, &found[0], "forms agree to the bit");
-        }
+        a_product_is_that_of_plain_loops(&matrix, rows, seed, with_bias, 1e-5);
     }
 
     #[test]
     fn a_row_alone_is_the_same_as_in_company(rows in 1_usize..40, seed: u64) {
-        let (outputs, inputs) = (50, 96);
-        let matrix = Matrix::new(outputs, inputs, &noise(seed, outputs * inputs));
-        let x = noise(seed ^ 1, rows * inputs);
-        for pool in pools() {
-            let together = product(&pool, &matrix, &x, None, &vec![0.0; rows * outputs]);
-            for (x, together) in x.chunks(inputs).zip(together.chunks(outputs)) {
-                prop_assert_eq!(product(&pool, &matrix, x, None, &vec![0.0; outputs]), together);
-            }
-        }
+        company_changes_no_row(&Matrix::new(50, 96, &noise(seed, 50 * 96)), rows, seed);
     }
 
     #[test]
     fn gated_products_are_those_of_plain_loops(rows in 1_usize..12, outputs in 1_usize..40, seed: u64) {
         let inputs = 64;
         let [gate, up] = [2, 3].map(|salt| Matrix::new(outputs, inputs, &noise(seed ^ salt, outputs * inputs)));
-        let x = noise(seed, rows * inputs);
-        let [gates, ups] = [&gate, &up].map(|matrix| plain_product(&rounded(&x, inputs), &dequantized(matrix), inputs));
-        let expected: Vec<f64> = gates.iter().zip(&ups).map(|(gate, up)| gate / (1.0 + (-gate).exp()) * up).collect();
-        let found: Vec<Vec<f32>> = pools().iter().map(|pool| {
-            let mut output = vec![0.0; rows * outputs];
-            gated_product(pool, &Rows::quantize(pool, &x, inputs), &gate, &up, &mut output);
-            output
-        }).collect();
-        assert_close(&found[0], &expected, 1e-4);
-        for other in &found[1..] {
-            prop_assert_eq!(other, &found[0], "forms agree to the bit");
-        }
+        a_gated_product_is_that_of_plain_loops(&gate, &up, rows, seed);
     }
 
     #[test]

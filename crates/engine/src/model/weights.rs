@@ -41,6 +41,7 @@ enum Source {
 struct TensorSummary<'w> {
     name: &'w str,
     dtype: String,
+    is_four_bits: bool,
     num_elements: usize,
 }
 
@@ -111,8 +112,7 @@ impl Weights {
 
     /// Those of them that the file holds in four bits; a matrix with a scale beyond 16 bits is loaded in 8 all the same.
     pub fn num_four_bits(&self, config: &ModelConfig) -> usize {
-        let is_four_bits = |tensor: &TensorSummary<'_>| matches!(tensor.dtype.as_str(), "q4_0" | "q4_1");
-        self.counted(config).filter(is_four_bits).map(|tensor| tensor.num_elements).sum()
+        self.counted(config).filter(|tensor| tensor.is_four_bits).map(|tensor| tensor.num_elements).sum()
     }
 
     fn counted(&self, config: &ModelConfig) -> impl Iterator<Item = TensorSummary<'_>> {

@@ -4,9 +4,10 @@ use half::f16;
 use proptest::prelude::*;
 
 use crate::tests::{
-    a_bad_row_harms_itself_alone, assert_close, dequantized, noise, plain_product, pools, product, rounded,
+    a_bad_row_harms_itself_alone, a_gated_product_is_that_of_plain_loops, a_product_is_that_of_plain_loops,
+    assert_close, company_changes_no_row, dequantized, noise, plain_product, pools, product, rounded,
 };
-use crate::{FourBits, GROUP, Matrix, Rows, gated_product};
+use crate::{FourBits, GROUP, Matrix};
 
 /// Groups that look random, with scales of both signs.
 fn groups(seed: u64, count: usize) -> Vec<FourBits> {
@@ -46,36 +47,13 @@ proptest! {
     fn products_are_those_of_plain_loops(
         rows in 0_usize..20, outputs in 1_usize..70, inputs in 1_usize..6, seed: u64, with_bias: bool,
     ) {
-        let inputs = inputs * GROUP;
-        let matrix = matrix(seed, outputs, inputs);
-        let x = noise(seed ^ 1, rows * inputs);
-        let (bias, before) = (noise(seed ^ 2, outputs), noise(seed ^ 3, rows * outputs));
-        let mut expected = plain_product(&rounded(&x, inputs), &dequantized(&matrix), inputs);
-        for (index, expected) in expected.iter_mut().enumerate() {
-            *expected += f64::from(before[index]);
-            *expected += if with_bias { f64::from(bias[index % outputs]) } else { 0.0 };
-        }
-        let found: Vec<Vec<f32>> = pools()
-            .iter()
-            .map(|pool| product(pool, &matrix, &x, with_bias.then_some(&bias), &before))
-            .collect();
-        assert_close(&found[0], &expected, 2e-5);
-        for other in &found[1..] {
-            prop_assert_eq!(other, &found[0], "forms agree to the bit");
-        }
+        let matrix = matrix(seed, outputs, inputs * GROUP);
+        a_product_is_that_of_plain_loops(&matrix, rows, seed, with_bias, 2e-5);
     }
 
     #[test]
     fn a_row_alone_is_the_same_as_in_company(rows in 1_usize..40, seed: u64) {
-        let (outputs, inputs) = (50, 96);
-        let matrix = matrix(seed, outputs, inputs);
-        let x = noise(seed ^ 1, rows * inputs);
-        for pool in pools() {
-            let together = product(&pool, &matrix, &x, None, &vec![0.0; rows * outputs]);
-            for (x, together) in x.chunks(inputs).zip(together.chunks(outputs)) {
-                prop_assert_eq!(product(&pool, &matrix, x, None, &vec![0.0; outputs]), together);
-            }
-        }
+        company_changes_no_row(&matrix(seed, 50, 96), rows, seed);
     }
 
     #[test]
@@ -83,20 +61,7 @@ proptest! {
         let inputs = 64;
         let gate = matrix(seed, outputs, inputs);
         let up = Matrix::new(outputs, inputs, &noise(seed ^ 3, outputs * inputs));
-        let x = noise(seed, rows * inputs);
-        let [gates, ups] =
-            [&gate, &up].map(|matrix| plain_product(&rounded(&x, inputs), &dequantized(matrix), inputs));
-        let expected: Vec<f64> =
-            gates.iter().zip(&ups).map(|(gate, up)| gate / (1.0 + (-gate).exp()) * up).collect();
-        let found: Vec<Vec<f32>> = pools().iter().map(|pool| {
-            let mut output = vec![0.0; rows * outputs];
-            gated_product(pool, &Rows::quantize(pool, &x, inputs), &gate, &up, &mut output);
-            output
-        }).collect();
-        assert_close(&found[0], &expected, 1e-4);
-        for other in &found[1..] {
-            prop_assert_eq!(other, &found[0], "forms agree to the bit");
-        }
+        a_gated_product_is_that_of_plain_loops(&gate, &up, rows, seed);
     }
 }
 

@@ -150,9 +150,7 @@ impl LatencyTest {
             passes: high.is_some_and(|rung| rung <= pass),
         }
     }
-}
 
-impl LatencyTest {
     /// The upper bound. That a time is surely shorter nobody has asked, and it would be said of three times at each look
     /// and step: that takes more.
     fn high(&self, pass: usize, level: f64) -> Option<usize> {

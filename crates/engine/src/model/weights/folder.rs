@@ -95,6 +95,7 @@ impl Folder {
             Some(TensorSummary {
                 name,
                 dtype: info.dtype.to_string().to_lowercase(),
+                is_four_bits: false,
                 num_elements: info.shape.iter().product(),
             })
         })

@@ -56,6 +56,7 @@ impl GgufFile {
         self.content.tensor_infos.iter().map(|(name, info)| TensorSummary {
             name,
             dtype: dtype_name(info.ggml_dtype).to_owned(),
+            is_four_bits: four_bits::is_four_bits(info.ggml_dtype),
             num_elements: info.shape.elem_count(),
         })
     }
