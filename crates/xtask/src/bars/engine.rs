@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::load::figure;
+use super::load::{figure, report_of};
 use super::server::work_folder;
 use super::{Bench, Figure, Required};
 use crate::needs::packages;
@@ -85,9 +85,7 @@ fn perplexity(bench: &Bench) -> Result<Vec<Figure>> {
     std::fs::write(&text, read("ARCHITECTURE.md")? + &read("README.md")?)?;
     let mut command = Command::new(&bench.tenk);
     command.args(["eval", "perplexity", "--json", "--tokens-max", PERPLEXITY_TOKENS, "--text"]).arg(&text);
-    let output = command.output().context("the evaluation did not start")?;
-    ensure!(output.status.success(), "`{command:?}` failed: {}", String::from_utf8_lossy(&output.stderr));
-    let rows: Value = serde_json::from_slice(&output.stdout).context("the evaluation is no JSON")?;
+    let rows = report_of(command)?;
     let ratio = |computed_as: &str| {
         let row = rows.as_array().into_iter().flatten().find(|row| row["computed_as"] == computed_as);
         let ratio =

@@ -1,7 +1,7 @@
 //! Runs the load testers and reads what they found.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -13,12 +13,18 @@ pub(super) fn loadtest_run(tenk: &Path, target: &str) -> Command {
     command
 }
 
-/// Runs it to its end and reads the report.
-pub(super) fn report_of(mut command: Command) -> Result<Value> {
-    let output = command.output().context("the load tester did not start")?;
-    let said = || [output.stderr.as_slice(), output.stdout.as_slice()].concat();
-    ensure!(output.status.success(), "{command:?} failed: {}", String::from_utf8_lossy(&said()));
-    serde_json::from_slice(&output.stdout).context("the load tester's report is no JSON")
+/// Runs a command that prints JSON to its end, and reads that.
+pub(super) fn report_of(command: Command) -> Result<Value> {
+    serde_json::from_str(&output_of(command)?).context("what it printed is no JSON")
+}
+
+/// Runs a command to its end, and gives what it printed.
+pub(super) fn output_of(mut command: Command) -> Result<String> {
+    let output = command.stdin(Stdio::null()).output();
+    let output = output.with_context(|| format!("{command:?} did not start"))?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    ensure!(output.status.success(), "{command:?} failed: {}{}", text(&output.stderr), text(&output.stdout));
+    Ok(text(&output.stdout))
 }
 
 /// A figure of a report, by its path of keys.

@@ -3,13 +3,13 @@
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::load::{figure, loadtest_run, report_of};
+use super::load::{figure, loadtest_run, output_of, report_of};
 use super::server::{Server, free_address, work_folder};
 use super::{Bench, Figure, Required};
 
@@ -83,7 +83,7 @@ pub(super) fn model(bench: &Bench) -> Result<Vec<Figure>> {
     let eight_bits = folder.join("rollout-q8_0.gguf");
     let mut quantize = Command::new(&bench.tenk);
     quantize.args(["model", "quantize", "--to", "q8_0", "--force"]).arg(&four_bits).arg(&eight_bits);
-    run(quantize)?;
+    output_of(quantize)?;
     let paths = [&eight_bits, &four_bits].map(|path| path.display().to_string());
     let fleet = Fleet::start(bench, &[&paths[0], &paths[1]], 1, &["--threads", "2"])?;
     let load =
@@ -97,7 +97,7 @@ pub(super) fn model(bench: &Bench) -> Result<Vec<Figure>> {
 fn default_model(bench: &Bench) -> Result<PathBuf> {
     let mut pull = Command::new(&bench.tenk);
     pull.args(["model", "pull", "smollm2-135m-instruct"]);
-    let said = run(pull)?;
+    let said = output_of(pull)?;
     let path = said.lines().rev().map(|line| PathBuf::from(line.trim())).find(|path| path.is_file());
     path.with_context(|| format!("`tenk model pull` names no file: {said}"))
 }
@@ -125,7 +125,7 @@ impl Fleet {
             command
         };
         for source in sources {
-            run(tenk(&["model", "register", "chat", source]))?;
+            output_of(tenk(&["model", "register", "chat", source]))?;
         }
         let start = |name: &str, address: SocketAddr, arguments: &[&str]| {
             let mut command = tenk(arguments);
@@ -201,7 +201,7 @@ impl Fleet {
 
     fn until(&self, not_yet: &str, is_so: impl Fn(&Value) -> bool) -> Result<()> {
         let url = format!("{}/v1/rollouts/chat", self.controller.url());
-        let started = std::time::Instant::now();
+        let started = Instant::now();
         loop {
             let status = get(&url).unwrap_or_default();
             if is_so(&status) {
@@ -229,7 +229,7 @@ impl Load {
     fn end(mut self) -> Result<f64> {
         let mut interrupt = Command::new("kill");
         interrupt.args(["-INT", &self.child.id().to_string()]);
-        run(interrupt)?;
+        output_of(interrupt)?;
         self.child.wait()?;
         let report = fs::read_to_string(&self.report)?;
         let report = serde_json::from_str(&report).context("the load tester's report is no JSON")?;
@@ -247,7 +247,7 @@ impl Drop for Load {
 fn get(url: &str) -> Result<Value> {
     let mut command = Command::new("curl");
     command.args(["--silent", "--show-error", "--fail-with-body", url]);
-    Ok(serde_json::from_str(&run(command)?)?)
+    report_of(command)
 }
 
 fn post(url: &str, body: &Value) -> Result<()> {
@@ -260,14 +260,5 @@ fn post(url: &str, body: &Value) -> Result<()> {
         "content-type: application/json",
     ]);
     command.args(["--data", &body.to_string(), url]);
-    run(command).map(drop)
-}
-
-/// Runs a command to its end, and gives what it printed.
-fn run(mut command: Command) -> Result<String> {
-    let output =
-        command.stdin(Stdio::null()).output().with_context(|| format!("{command:?} did not start"))?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    ensure!(output.status.success(), "{command:?} failed: {}{}", text(&output.stderr), text(&output.stdout));
-    Ok(text(&output.stdout))
+    output_of(command).map(drop)
 }
