@@ -69,7 +69,7 @@ fn tile_of_8_bits<S: Simd, const M: usize>(
     for (at, (quads, scales)) in quads.iter().zip(scales).enumerate() {
         let (mut high, mut low) = ([simd.splat_i32(0); M], [simd.splat_i32(0); M]);
         for (low, groups) in low.iter_mut().zip(row_groups) {
-            *low = simd.splat_i32(S::OFFSET * groups[at].minus_sum);
+            *low = simd.splat_i32(if S::KEEPS_OFFSET { groups[at].offset } else { 0 });
         }
         for (index, weights) in quads.0.iter().enumerate() {
             // For a few rows the processor finds the way by itself.

@@ -23,8 +23,8 @@ pub(crate) struct Group {
     /// The low part.
     pub(crate) low: [i32; GROUP / 4],
     pub(crate) scale: f32,
-    /// Minus the sum of the values: times what was added to each weight, it takes that back.
-    pub(crate) minus_sum: i32,
+    /// Takes back what was added to each weight: minus the sum of the values, as many times.
+    pub(crate) offset: i32,
     /// The sum of the values: times what weights of four bits have in common.
     pub(crate) sum: f32,
 }
@@ -109,51 +109,40 @@ impl Work for Quantize<'_> {
 fn quantize_group<S: Simd>(simd: S, x: &[f32; GROUP], group: &mut Group) {
     let (halves, _) = x.as_chunks::<LANES>();
     let zero = simd.splat(0.0);
-    let (mut largest, mut poison) = (zero, zero);
+    let mut largest = zero;
     for half in halves {
         let half = simd.load(half);
         largest = simd.max(largest, simd.max(half, simd.sub(zero, half)));
-        poison = simd.mul_add(half, zero, poison);
     }
     let largest = simd.largest(largest);
-    // Zero, unless one of them is no number: maxima and conversions would hide that.
-    let mut lanes = [0.0; LANES];
-    simd.store(poison, &mut lanes);
-    let poison: f32 = lanes.iter().sum();
     let inverse = VALUE_MAX / largest;
-    let inverse = if inverse.is_finite() { inverse } else { 0.0 };
-    let (mut high, mut low) = ([0_i8; GROUP], [0_i8; GROUP]);
-    let mut sum = 0;
-    for (index, half) in halves.iter().enumerate() {
-        let rounded = simd.round(simd.mul(simd.load(half), simd.splat(inverse)));
+    let inverse = simd.splat(if inverse.is_finite() { inverse } else { 0.0 });
+    let (mut high, mut low) = ([[0; LANES]; GROUP / LANES], [[0; LANES]; GROUP / LANES]);
+    let mut sum = zero;
+    for ((half, high), low) in halves.iter().zip(&mut high).zip(&mut low) {
+        let rounded = simd.round(simd.mul(simd.load(half), inverse));
         let of_high = simd.round(simd.mul(rounded, simd.splat(BASE.recip())));
-        let of_low = simd.sub(rounded, simd.mul(of_high, simd.splat(BASE)));
-        let (mut highs, mut lows): (Lanes, Lanes) = ([0.0; LANES], [0.0; LANES]);
-        simd.store(of_high, &mut highs);
-        simd.store(of_low, &mut lows);
-        for lane in 0..LANES {
-            // Rust's conversion saturates, and makes 0 of NaN.
-            high[index * LANES + lane] = highs[lane] as i8;
-            low[index * LANES + lane] = lows[lane] as i8;
-        }
+        simd.store_bytes(of_high, high);
+        simd.store_bytes(simd.sub(rounded, simd.mul(of_high, simd.splat(BASE))), low);
+        sum = simd.add(sum, rounded);
     }
-    for (high, low) in high.iter().zip(low) {
-        sum += i32::from(*high) * BASE as i32 + i32::from(low);
-    }
-    for (quad, bytes) in group.high.iter_mut().zip(high.as_chunks::<4>().0) {
-        *quad = i32::from_le_bytes(bytes.map(i8::cast_unsigned));
-    }
-    for (quad, bytes) in group.low.iter_mut().zip(low.as_chunks::<4>().0) {
-        *quad = i32::from_le_bytes(bytes.map(i8::cast_unsigned));
-    }
-    group.scale = largest / VALUE_MAX + poison;
-    group.minus_sum = -sum;
-    group.sum = sum as f32;
+    // Exact, being below 2^24; no number, if one of them is none.
+    let sum = simd.sum(sum);
+    group.high = quads(high.as_flattened());
+    group.low = quads(low.as_flattened());
+    // Maxima and conversions to integers would hide what is no number.
+    group.scale = largest / VALUE_MAX + sum * 0.0;
+    group.offset = -OFFSET * sum as i32;
+    group.sum = sum;
+}
+
+#[inline(always)]
+fn quads(bytes: &[i8]) -> [i32; GROUP / 4] {
+    let (quads, _) = bytes.as_chunks::<4>();
+    std::array::from_fn(|at| i32::from_le_bytes(quads[at].map(i8::cast_unsigned)))
 }
 
 /// What the high part counts.
 const BASE: f32 = 255.0;
 /// The largest value of both parts.
 const VALUE_MAX: f32 = 127.0 * BASE + 127.0;
-
-const _: () = assert!(OFFSET == 128, "weights have 128 added, and sums of activations take it back");

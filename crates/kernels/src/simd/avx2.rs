@@ -40,7 +40,7 @@ impl Simd for Avx2 {
     type I32 = [__m256i; 2];
     type Weights = [__m256i; 2];
 
-    const OFFSET: i32 = 0;
+    const KEEPS_OFFSET: bool = false;
     const SUMS: usize = 4;
 
     #[inline(always)]
@@ -80,6 +80,17 @@ impl Simd for Avx2 {
             _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.as_ptr().cast()))),
             _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.as_ptr().add(8).cast()))),
         ])
+    }
+
+    #[inline(always)]
+    fn store_bytes(self, value: Pair, to: &mut [i8; LANES]) {
+        have!({
+            let [first, second] = value.map(|value| _mm256_cvtps_epi32(value));
+            // Both halves of a register are packed for themselves, which the permutation mends.
+            let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(first, second));
+            let bytes = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+            _mm_storeu_si128(to.as_mut_ptr().cast(), bytes);
+        });
     }
 
     #[inline(always)]

@@ -40,7 +40,7 @@ impl Simd for Avx512 {
     type I32 = __m512i;
     type Weights = __m512i;
 
-    const OFFSET: i32 = 128;
+    const KEEPS_OFFSET: bool = true;
     const SUMS: usize = 8;
 
     #[inline(always)]
@@ -71,6 +71,11 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn load_bytes(self, from: &[i8; LANES]) -> __m512 {
         have!(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.as_ptr().cast()))))
+    }
+
+    #[inline(always)]
+    fn store_bytes(self, value: __m512, to: &mut [i8; LANES]) {
+        have!(_mm_storeu_si128(to.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(value))));
     }
 
     #[inline(always)]

@@ -46,6 +46,8 @@ pub(crate) trait Simd: Copy + Debug + Send + Sync {
     fn load_half(self, from: &[u16; LANES]) -> Self::F32;
     /// From signed bytes.
     fn load_bytes(self, from: &[i8; LANES]) -> Self::F32;
+    /// Integers within ±127, to signed bytes. What becomes of other numbers differs.
+    fn store_bytes(self, value: Self::F32, to: &mut [i8; LANES]);
     fn add(self, left: Self::F32, right: Self::F32) -> Self::F32;
     fn sub(self, left: Self::F32, right: Self::F32) -> Self::F32;
     fn mul(self, left: Self::F32, right: Self::F32) -> Self::F32;
@@ -68,15 +70,15 @@ pub(crate) trait Simd: Copy + Debug + Send + Sync {
     /// Asks for the memory that lies some bytes behind `from`, if there is any; weights are read in that order.
     fn prefetch(self, from: &[u8; 4 * LANES], ahead: usize);
     /// Adds to each lane the four products of its weights, 128 still added, and four signed bytes of `inputs`. Forms
-    /// that take the 128 away first must not be given it in `sum`; see [`Self::OFFSET`].
+    /// that take the 128 away first must not be given it in `sum`; see [`Self::KEEPS_OFFSET`].
     fn dot(self, sum: Self::I32, weights: Self::Weights, inputs: i32) -> Self::I32;
     /// Sixteen outputs' weights for four inputs in the lower halves of bytes, and for another four in the upper ones.
     fn load_nibbles(self, from: &[u8; 4 * LANES]) -> [Self::Weights; 2];
     /// Adds to each lane the four products of its weights of four bits, with nothing added, and four signed bytes of
     /// `inputs`.
     fn dot_nibbles(self, sum: Self::I32, weights: Self::Weights, inputs: i32) -> Self::I32;
-    /// What `dot` leaves added to each weight.
-    const OFFSET: i32;
+    /// Whether `dot` leaves 128 added to each weight.
+    const KEEPS_OFFSET: bool;
 
     /// The sum of all lanes, halves first.
     #[inline(always)]
@@ -91,7 +93,7 @@ pub(crate) trait Simd: Copy + Debug + Send + Sync {
     fn largest(self, value: Self::F32) -> f32 {
         let mut lanes = [0.0; LANES];
         self.store(value, &mut lanes);
-        fold(&mut lanes, f32::max)
+        fold(&mut lanes, |left, right| if left > right { left } else { right })
     }
 
     /// e to the power of `value`, at most 88, within two units in the last place; e^-87 below -87.

@@ -16,7 +16,7 @@ impl Simd for Portable {
     type I32 = [i32; LANES];
     type Weights = [u8; 4 * LANES];
 
-    const OFFSET: i32 = 128;
+    const KEEPS_OFFSET: bool = true;
     const SUMS: usize = 4;
 
     #[inline(always)]
@@ -47,6 +47,11 @@ impl Simd for Portable {
     #[inline(always)]
     fn load_bytes(self, from: &[i8; LANES]) -> Lanes {
         from.map(f32::from)
+    }
+
+    #[inline(always)]
+    fn store_bytes(self, value: Lanes, to: &mut [i8; LANES]) {
+        *to = value.map(|value| value as i8);
     }
 
     #[inline(always)]
