@@ -73,7 +73,7 @@ async fn prefill_and_decode_are_laid_beside_peaks_of_the_same_run_and_a_profile_
     }
 
     let profile = report.profile.expect("a profile");
-    assert_eq!((profile.name.as_str(), profile.model.name.as_str()), ("mine", "tiny, 8.6 bits a weight"));
+    assert_eq!((profile.name.as_str(), profile.model.name.as_str()), ("mine", "tiny, 8.7 bits a weight"));
     assert!(profile.steps.is_some_and(|steps| steps.count > 50));
     let log = StepLog::parse(&report.step_log.expect("a log")).expect("reads back");
     assert_eq!(fit_steps("mine", &log).expect("enough"), profile, "it follows from the log");

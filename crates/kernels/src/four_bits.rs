@@ -3,10 +3,7 @@
 use half::f16;
 
 use crate::LANES;
-use crate::matrix::GROUP;
-
-/// Four inputs of each output, two such quads in a byte's halves.
-const VECTORS: usize = GROUP / 8;
+use crate::matrix::{GROUP, Halves, Quad, VECTORS};
 
 /// A group of [`GROUP`] weights of one output; each is `nibble · scale + minimum`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -30,37 +27,39 @@ impl FourBits {
     }
 }
 
-/// One group of inputs of one panel of [`LANES`] outputs, all that a product of it reads side by side.
+/// One group of inputs of one panel of outputs, all that a product of it reads side by side.
 #[repr(align(64))]
 #[derive(Clone, Copy)]
 pub(crate) struct Nibbles {
     /// Four inputs of each output in turn; upper halves are of inputs that are half a group further.
-    pub(crate) vectors: [[u8; 4 * LANES]; VECTORS],
-    /// Bits of `f16`
-    pub(crate) scales: [u16; LANES],
-    /// Bits of `f16`
-    pub(crate) minima: [u16; LANES],
+    pub(crate) quads: [Quad; GROUP / 8],
+    pub(crate) scales: Halves,
+    pub(crate) minima: Halves,
 }
 
 impl Nibbles {
-    pub(crate) const ZERO: Self =
-        Self { vectors: [[0; 4 * LANES]; VECTORS], scales: [0; LANES], minima: [0; LANES] };
+    pub(crate) const ZERO: Self = Self {
+        quads: [[[0; 4 * LANES]; VECTORS]; GROUP / 8],
+        scales: [[0; LANES]; VECTORS],
+        minima: [[0; LANES]; VECTORS],
+    };
 
-    pub(crate) fn set(&mut self, lane: usize, group: &FourBits) {
-        self.scales[lane] = group.scale.to_bits();
-        self.minima[lane] = group.minimum.to_bits();
-        for (vector, bytes) in self.vectors.iter_mut().zip(group.nibbles.as_chunks::<4>().0) {
-            vector[4 * lane..4 * (lane + 1)].copy_from_slice(bytes);
+    /// Of the panel's output at `place`.
+    pub(crate) fn set(&mut self, place: usize, group: &FourBits) {
+        self.scales.as_flattened_mut()[place] = group.scale.to_bits();
+        self.minima.as_flattened_mut()[place] = group.minimum.to_bits();
+        for (quad, bytes) in self.quads.iter_mut().zip(group.nibbles.as_chunks::<4>().0) {
+            quad.as_flattened_mut()[4 * place..4 * (place + 1)].copy_from_slice(bytes);
         }
     }
 
-    pub(crate) fn get(&self, lane: usize) -> FourBits {
+    pub(crate) fn get(&self, place: usize) -> FourBits {
         let mut nibbles = [0; GROUP / 2];
-        for (vector, bytes) in self.vectors.iter().zip(nibbles.as_chunks_mut::<4>().0) {
-            bytes.copy_from_slice(&vector[4 * lane..4 * (lane + 1)]);
+        for (quad, bytes) in self.quads.iter().zip(nibbles.as_chunks_mut::<4>().0) {
+            bytes.copy_from_slice(&quad.as_flattened()[4 * place..4 * (place + 1)]);
         }
-        let half = |bits| f16::from_bits(bits);
-        FourBits { scale: half(self.scales[lane]), minimum: half(self.minima[lane]), nibbles }
+        let half = |halves: &Halves| f16::from_bits(halves.as_flattened()[place]);
+        FourBits { scale: half(&self.scales), minimum: half(&self.minima), nibbles }
     }
 }
 

@@ -9,6 +9,10 @@ use crate::four_bits::{FourBits, Nibbles};
 pub const GROUP: usize = 32;
 /// Inputs that one instruction multiplies.
 const QUAD: usize = 4;
+/// Vectors of outputs that are computed together: what is loaded of a row is used for all of them.
+pub(crate) const VECTORS: usize = 2;
+/// Outputs of a panel.
+pub(crate) const PANEL: usize = VECTORS * LANES;
 /// Added to each weight, so that it is unsigned, as the instruction wants one of its operands.
 pub(crate) const OFFSET: i32 = 128;
 
@@ -16,12 +20,17 @@ pub(crate) const OFFSET: i32 = 128;
 /// processors that every build is for have no instruction for that.
 pub(crate) const ROUNDER: f32 = 12_582_912.0;
 
-/// One group of inputs of one panel of [`LANES`] outputs: four inputs of each output in turn.
+/// Four inputs of each output of a panel, or two such quads of four bits in a byte's halves.
+pub(crate) type Quad = [[u8; QUAD * LANES]; VECTORS];
+/// The bits of an `f16` of each output of a panel.
+pub(crate) type Halves = [[u16; LANES]; VECTORS];
+
+/// One group of inputs of one panel of outputs: four inputs of each output in turn.
 #[repr(align(64))]
 #[derive(Clone, Copy)]
-pub(crate) struct Quads(pub(crate) [[u8; QUAD * LANES]; GROUP / QUAD]);
+pub(crate) struct Quads(pub(crate) [Quad; GROUP / QUAD]);
 
-/// A weight matrix (out, in), as panels of [`LANES`] outputs. Widths that do not fill a panel or a group are padded
+/// A weight matrix (out, in), as panels of outputs. Widths that do not fill a panel or a group are padded
 /// with zeros.
 pub struct Matrix {
     outputs: usize,
@@ -31,16 +40,16 @@ pub struct Matrix {
 }
 
 enum Groups {
-    /// Numbers, and bits of their `f16` scales.
-    Int8(Vec<Quads>, Vec<[u16; LANES]>),
+    /// Numbers and their scales.
+    Int8(Vec<Quads>, Vec<Halves>),
     Int4(Vec<Nibbles>),
 }
 
 /// The groups of one panel.
 #[derive(Clone, Copy)]
 pub(crate) enum Panel<'a> {
-    /// Numbers, and bits of their `f16` scales.
-    Int8(&'a [Quads], &'a [[u16; LANES]]),
+    /// Numbers and their scales.
+    Int8(&'a [Quads], &'a [Halves]),
     Int4(&'a [Nibbles]),
 }
 
@@ -59,22 +68,23 @@ impl Matrix {
     /// If there are not as many weights as the shape says.
     pub fn new(outputs: usize, inputs: usize, weights: &[f32]) -> Self {
         assert_eq!(weights.len(), outputs * inputs, "a matrix of {outputs} × {inputs}");
-        let (panels, groups) = (outputs.div_ceil(LANES), inputs.div_ceil(GROUP));
-        let mut quads = vec![Quads([[OFFSET as u8; QUAD * LANES]; GROUP / QUAD]); panels * groups];
-        let mut scales = vec![[0; LANES]; panels * groups];
+        let (panels, groups) = (outputs.div_ceil(PANEL), inputs.div_ceil(GROUP));
+        let mut quads = vec![Quads([[[OFFSET as u8; QUAD * LANES]; VECTORS]; GROUP / QUAD]); panels * groups];
+        let mut scales = vec![[[0; LANES]; VECTORS]; panels * groups];
         for (output, row) in weights.chunks_exact(inputs.max(1)).enumerate() {
             for (group, weights) in row.chunks(GROUP).enumerate() {
-                let at = output / LANES * groups + group;
-                let lane = output % LANES;
+                let at = output / PANEL * groups + group;
+                let place = output % PANEL;
                 let largest = weights.iter().fold(0.0_f32, |largest, weight| largest.max(weight.abs()));
                 let scale = f16::from_f32(largest / 127.0);
-                scales[at][lane] = scale.to_bits();
+                scales[at].as_flattened_mut()[place] = scale.to_bits();
                 let inverse = if scale > f16::ZERO { scale.to_f32().recip() } else { 0.0 };
                 for (index, weight) in weights.iter().enumerate() {
                     // A scale that was rounded down would lead beyond what 8 bits hold.
                     let scaled = (weight * inverse).clamp(-127.0, 127.0);
                     let quantized = (scaled + ROUNDER - ROUNDER) as i32;
-                    quads[at].0[index / QUAD][QUAD * lane + index % QUAD] = (quantized + OFFSET) as u8;
+                    let quad = quads[at].0[index / QUAD].as_flattened_mut();
+                    quad[QUAD * place + index % QUAD] = (quantized + OFFSET) as u8;
                 }
             }
         }
@@ -89,10 +99,10 @@ impl Matrix {
         assert!(inputs.is_multiple_of(GROUP), "{inputs} inputs are groups of {GROUP}");
         let num_groups = inputs / GROUP;
         assert_eq!(groups.len(), outputs * num_groups, "a matrix of {outputs} × {inputs}");
-        let mut nibbles = vec![Nibbles::ZERO; outputs.div_ceil(LANES) * num_groups];
+        let mut nibbles = vec![Nibbles::ZERO; outputs.div_ceil(PANEL) * num_groups];
         for (output, row) in groups.chunks_exact(num_groups.max(1)).enumerate() {
             for (group, weights) in row.iter().enumerate() {
-                nibbles[output / LANES * num_groups + group].set(output % LANES, weights);
+                nibbles[output / PANEL * num_groups + group].set(output % PANEL, weights);
             }
         }
         Self { outputs, inputs, groups: Groups::Int4(nibbles) }
@@ -123,18 +133,19 @@ impl Matrix {
     pub fn row(&self, output: usize, row: &mut [f32]) {
         assert!(output < self.outputs && row.len() == self.inputs, "row {output} of {self:?}");
         let groups = self.num_groups();
-        let lane = output % LANES;
+        let place = output % PANEL;
         for (group, weights) in row.chunks_mut(GROUP).enumerate() {
-            let at = output / LANES * groups + group;
+            let at = output / PANEL * groups + group;
             match &self.groups {
                 Groups::Int8(quads, scales) => {
-                    let scale = f16::from_bits(scales[at][lane]).to_f32();
+                    let scale = f16::from_bits(scales[at].as_flattened()[place]).to_f32();
                     for (index, weight) in weights.iter_mut().enumerate() {
-                        let quantized = i32::from(quads[at].0[index / QUAD][QUAD * lane + index % QUAD]);
+                        let quad = quads[at].0[index / QUAD].as_flattened();
+                        let quantized = i32::from(quad[QUAD * place + index % QUAD]);
                         *weight = (quantized - OFFSET) as f32 * scale;
                     }
                 }
-                Groups::Int4(nibbles) => weights.copy_from_slice(&nibbles[at].get(lane).weights()),
+                Groups::Int4(nibbles) => weights.copy_from_slice(&nibbles[at].get(place).weights()),
             }
         }
     }
@@ -144,7 +155,7 @@ impl Matrix {
     }
 
     pub(crate) const fn num_panels(&self) -> usize {
-        self.outputs.div_ceil(LANES)
+        self.outputs.div_ceil(PANEL)
     }
 
     pub(crate) fn panel(&self, panel: usize) -> Panel<'_> {

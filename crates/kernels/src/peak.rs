@@ -87,8 +87,8 @@ impl Work for Bytes<'_> {
             let inputs = black_box([INPUTS; SUMS]);
             for vector in self.vectors {
                 let weights = simd.load_weights(vector);
-                for (sum, inputs) in sums.iter_mut().zip(inputs) {
-                    *sum = simd.dot(*sum, weights, inputs);
+                for (sum, inputs) in sums.iter_mut().zip(&inputs) {
+                    *sum = simd.dot(*sum, weights, simd.load_quad(inputs));
                 }
             }
         }

@@ -2,16 +2,24 @@
 
 #![expect(unsafe_code, reason = "threads write different columns of the same rows")]
 
+use std::ops::Range;
+
 use crate::columns::Columns;
-use crate::matrix::Matrix;
+use crate::matrix::{Matrix, PANEL, VECTORS};
 use crate::norm::SwiGlu;
-use crate::panel::PanelSums;
+use crate::panel::{PanelSums, Sums};
 use crate::pool::Pool;
 use crate::rows::Rows;
-use crate::simd::{LANES, Lanes};
+use crate::simd::LANES;
 
 /// The least work that is worth handing to another thread, in multiply-adds.
 const MULTIPLY_ADDS_PER_CHUNK: usize = 1 << 17;
+
+/// How much memory a block of rows may take, and the fewest rows that are worth going over all weights for.
+const BYTES_PER_BLOCK: usize = 512 << 10;
+const ROWS_PER_BLOCK_MIN: usize = 32;
+
+const NOTHING: Sums = [[0.0; LANES]; VECTORS];
 
 /// A product to be computed: `output` (rows, outputs) is `rows · matrixᵀ`, added to what is there already if `add`.
 #[derive(Debug)]
@@ -43,30 +51,29 @@ pub fn products(pool: &Pool, rows: &Rows, products: &mut [Product<'_>]) {
             (product.matrix, product.bias, columns, product.add)
         })
         .collect();
-    let panels_per_chunk = |matrix: &Matrix| panels_per_chunk(matrix, rows.num_rows());
-    let chunks: Vec<_> = work
-        .iter()
-        .flat_map(|part| {
-            let step = panels_per_chunk(part.0);
-            (0..part.0.num_panels()).step_by(step).map(move |first| (part, first, step))
-        })
+    let chunks: Vec<_> = blocks(rows)
+        .flat_map(|block| work.iter().map(move |part| (part, block.clone())))
+        .flat_map(|(part, block)| chunks(part.0, block).map(move |chunk| (part, chunk)))
         .collect();
     let form = pool.form();
-    pool.for_each(chunks, |_, ((matrix, bias, columns, add), first, step)| {
-        let mut sums = vec![[0.0; LANES]; rows.num_rows()];
-        for panel in first..(first + step).min(matrix.num_panels()) {
-            form.run(PanelSums { panel: matrix.panel(panel), rows, sums: &mut sums });
-            // SAFETY: each panel is in one chunk.
-            unsafe {
-                write_panel(columns, panel, &sums, |column, output, sums| {
-                    for (lane, (output, sum)) in output.iter_mut().zip(sums).enumerate() {
-                        let value = sum + bias.map_or(0.0, |bias| bias[column + lane]);
-                        *output = if *add { *output + value } else { value };
-                    }
-                });
+    pool.for_each(
+        chunks,
+        |_, ((matrix, bias, columns, add), Chunk { panels, rows: Range { start: first, end } })| {
+            let mut sums = vec![NOTHING; end - first];
+            for panel in panels {
+                form.run(PanelSums { panel: matrix.panel(panel), rows, first, sums: &mut sums });
+                // SAFETY: each panel of a block of rows is in one chunk.
+                unsafe {
+                    write_panel(columns, panel, first, &sums, |column, output, sums| {
+                        for (lane, (output, sum)) in output.iter_mut().zip(sums).enumerate() {
+                            let value = sum + bias.map_or(0.0, |bias| bias[column + lane]);
+                            *output = if *add { *output + value } else { value };
+                        }
+                    });
+                }
             }
-        }
-    });
+        },
+    );
 }
 
 /// `output` (rows, outputs) is `silu(rows · gateᵀ) · (rows · upᵀ)`.
@@ -78,36 +85,60 @@ pub fn gated_product(pool: &Pool, rows: &Rows, gate: &Matrix, up: &Matrix, outpu
     check(up, rows, output.len());
     assert_eq!(gate.outputs(), up.outputs(), "gate and up are equally wide");
     let columns = Columns::new(output, gate.outputs());
-    let step = panels_per_chunk(gate, 2 * rows.num_rows());
-    let chunks: Vec<_> = (0..gate.num_panels()).step_by(step).collect();
+    let chunks: Vec<_> = blocks(rows).flat_map(|block| chunks(gate, block)).collect();
     let form = pool.form();
-    pool.for_each(chunks, |_, first| {
-        let (mut gates, mut ups) = (vec![[0.0; LANES]; rows.num_rows()], vec![[0.0; LANES]; rows.num_rows()]);
-        for panel in first..(first + step).min(gate.num_panels()) {
-            form.run(PanelSums { panel: gate.panel(panel), rows, sums: &mut gates });
-            form.run(PanelSums { panel: up.panel(panel), rows, sums: &mut ups });
-            form.run(SwiGlu { gate: &gates, up: &mut ups });
-            // SAFETY: each panel is in one chunk.
-            unsafe { write_panel(&columns, panel, &ups, |_, output, values| output.copy_from_slice(values)) };
+    pool.for_each(chunks, |_, Chunk { panels, rows: Range { start: first, end } }| {
+        let (mut gates, mut ups) = (vec![NOTHING; end - first], vec![NOTHING; end - first]);
+        for panel in panels {
+            form.run(PanelSums { panel: gate.panel(panel), rows, first, sums: &mut gates });
+            form.run(PanelSums { panel: up.panel(panel), rows, first, sums: &mut ups });
+            form.run(SwiGlu { gate: gates.as_flattened(), up: ups.as_flattened_mut() });
+            // SAFETY: each panel of a block of rows is in one chunk.
+            unsafe {
+                write_panel(&columns, panel, first, &ups, |_, output, values| output.copy_from_slice(values));
+            }
         }
     });
 }
 
-/// Calls `write` with a panel's first column, each row's part of it, and what was computed for that.
+/// A piece of work.
+struct Chunk {
+    panels: Range<usize>,
+    rows: Range<usize>,
+}
+
+/// Blocks of rows, one after the other: those of a long prompt together would not fit the cache in which all weights
+/// meet them.
+fn blocks(rows: &Rows) -> impl Iterator<Item = Range<usize>> {
+    let num_rows = rows.num_rows();
+    let step = (BYTES_PER_BLOCK / rows.bytes_per_row().max(1)).max(ROWS_PER_BLOCK_MIN);
+    (0..num_rows).step_by(step).map(move |first| first..(first + step).min(num_rows))
+}
+
+fn chunks(matrix: &Matrix, rows: Range<usize>) -> impl Iterator<Item = Chunk> {
+    let num_panels = matrix.num_panels();
+    let per_panel = (rows.len() * matrix.inputs() * PANEL).max(1);
+    let step = MULTIPLY_ADDS_PER_CHUNK.div_ceil(per_panel);
+    let panels = (0..num_panels).step_by(step).map(move |first| first..(first + step).min(num_panels));
+    panels.map(move |panels| Chunk { panels, rows: rows.clone() })
+}
+
+/// Calls `write` with a panel's first column, its part of each row from the `first` one, and what was computed for that.
 ///
 /// # Safety
-/// Meanwhile nobody else may use this panel's columns.
+/// Meanwhile nobody else may use this panel's columns of these rows.
 unsafe fn write_panel(
     columns: &Columns<'_>,
     panel: usize,
-    sums: &[Lanes],
+    first: usize,
+    sums: &[Sums],
     write: impl Fn(usize, &mut [f32], &[f32]),
 ) {
-    let column = panel * LANES;
-    let len = LANES.min(columns.width() - column);
+    let column = panel * PANEL;
+    let len = PANEL.min(columns.width() - column);
     for (row, sums) in sums.iter().enumerate() {
         // SAFETY: alone, by the caller's promise, and one row after the other.
-        write(column, unsafe { columns.part(row, column, len) }, &sums[..len]);
+        write(column, unsafe { columns.part(first + row, column, len) }, &sums.as_flattened()[..len]);
     }
 }
 
@@ -118,9 +149,4 @@ fn check(matrix: &Matrix, rows: &Rows, output: usize) {
         rows.num_rows() * matrix.outputs(),
         "an output for each row and each of the matrix's rows"
     );
-}
-
-fn panels_per_chunk(matrix: &Matrix, num_rows: usize) -> usize {
-    let per_panel = (num_rows * matrix.inputs() * LANES).max(1);
-    MULTIPLY_ADDS_PER_CHUNK.div_ceil(per_panel)
 }

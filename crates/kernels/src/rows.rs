@@ -5,7 +5,7 @@
 
 use crate::matrix::{GROUP, OFFSET};
 use crate::pool::Pool;
-use crate::simd::{Form, LANES, Lanes, Simd, Work};
+use crate::simd::{Form, LANES, Simd, Work};
 
 /// Rows of activations, quantized in groups of [`GROUP`]; each value is within half a scale of what it was.
 #[derive(Debug, Default)]
@@ -79,6 +79,10 @@ impl Rows {
 
     pub(crate) const fn num_groups(&self) -> usize {
         self.num_groups
+    }
+
+    pub(crate) const fn bytes_per_row(&self) -> usize {
+        self.num_groups * size_of::<Group>()
     }
 
     pub(crate) fn row(&self, row: usize) -> &[Group] {

@@ -39,6 +39,7 @@ impl Simd for Avx2 {
     type F32 = Pair;
     type I32 = [__m256i; 2];
     type Weights = [__m256i; 2];
+    type Quad = __m256i;
 
     const KEEPS_OFFSET: bool = false;
     const SUMS: usize = 4;
@@ -175,10 +176,15 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn dot(self, sum: [__m256i; 2], weights: [__m256i; 2], inputs: i32) -> [__m256i; 2] {
+    fn load_quad(self, from: &i32) -> __m256i {
+        have!(_mm256_set1_epi32(*from))
+    }
+
+    #[inline(always)]
+    fn dot(self, sum: [__m256i; 2], weights: [__m256i; 2], inputs: __m256i) -> [__m256i; 2] {
         // |w| · (x with w's sign): both within ±127, so a pair of products is at most 32,258.
         have!({
-            let (inputs, ones) = (_mm256_set1_epi32(inputs), _mm256_set1_epi16(1));
+            let ones = _mm256_set1_epi16(1);
             let pairs = [
                 _mm256_maddubs_epi16(_mm256_abs_epi8(weights[0]), _mm256_sign_epi8(inputs, weights[0])),
                 _mm256_maddubs_epi16(_mm256_abs_epi8(weights[1]), _mm256_sign_epi8(inputs, weights[1])),
@@ -202,10 +208,10 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn dot_nibbles(self, sum: [__m256i; 2], weights: [__m256i; 2], inputs: i32) -> [__m256i; 2] {
+    fn dot_nibbles(self, sum: [__m256i; 2], weights: [__m256i; 2], inputs: __m256i) -> [__m256i; 2] {
         // Weights up to 15 and inputs within ±127: a pair of products is at most 3,810.
         have!({
-            let (inputs, ones) = (_mm256_set1_epi32(inputs), _mm256_set1_epi16(1));
+            let ones = _mm256_set1_epi16(1);
             let (first, second) =
                 (_mm256_maddubs_epi16(weights[0], inputs), _mm256_maddubs_epi16(weights[1], inputs));
             [

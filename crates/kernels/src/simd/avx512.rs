@@ -39,6 +39,7 @@ impl Simd for Avx512 {
     type F32 = __m512;
     type I32 = __m512i;
     type Weights = __m512i;
+    type Quad = __m512i;
 
     const KEEPS_OFFSET: bool = true;
     const SUMS: usize = 8;
@@ -147,8 +148,13 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn dot(self, sum: __m512i, weights: __m512i, inputs: i32) -> __m512i {
-        have!(_mm512_dpbusd_epi32(sum, weights, _mm512_set1_epi32(inputs)))
+    fn load_quad(self, from: &i32) -> __m512i {
+        have!(_mm512_set1_epi32(*from))
+    }
+
+    #[inline(always)]
+    fn dot(self, sum: __m512i, weights: __m512i, inputs: __m512i) -> __m512i {
+        have!(_mm512_dpbusd_epi32(sum, weights, inputs))
     }
 
     #[inline(always)]
@@ -160,7 +166,7 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn dot_nibbles(self, sum: __m512i, weights: __m512i, inputs: i32) -> __m512i {
+    fn dot_nibbles(self, sum: __m512i, weights: __m512i, inputs: __m512i) -> __m512i {
         self.dot(sum, weights, inputs)
     }
 }

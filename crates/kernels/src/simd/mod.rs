@@ -32,6 +32,8 @@ pub(crate) trait Simd: Copy + Debug + Send + Sync {
     type I32: Copy;
     /// Sixteen times four weights.
     type Weights: Copy;
+    /// Four signed bytes, the same for all lanes.
+    type Quad: Copy;
 
     /// How many sums of sixteen lanes registers hold, beside what is added to them.
     const SUMS: usize;
@@ -69,14 +71,14 @@ pub(crate) trait Simd: Copy + Debug + Send + Sync {
     fn load_weights(self, from: &[u8; 4 * LANES]) -> Self::Weights;
     /// Asks for the memory that lies some bytes behind `from`, if there is any; weights are read in that order.
     fn prefetch(self, from: &[u8; 4 * LANES], ahead: usize);
-    /// Adds to each lane the four products of its weights, 128 still added, and four signed bytes of `inputs`. Forms
+    fn load_quad(self, from: &i32) -> Self::Quad;
+    /// Adds to each lane the four products of its weights, 128 still added, and `inputs`. Forms
     /// that take the 128 away first must not be given it in `sum`; see [`Self::KEEPS_OFFSET`].
-    fn dot(self, sum: Self::I32, weights: Self::Weights, inputs: i32) -> Self::I32;
+    fn dot(self, sum: Self::I32, weights: Self::Weights, inputs: Self::Quad) -> Self::I32;
     /// Sixteen outputs' weights for four inputs in the lower halves of bytes, and for another four in the upper ones.
     fn load_nibbles(self, from: &[u8; 4 * LANES]) -> [Self::Weights; 2];
-    /// Adds to each lane the four products of its weights of four bits, with nothing added, and four signed bytes of
-    /// `inputs`.
-    fn dot_nibbles(self, sum: Self::I32, weights: Self::Weights, inputs: i32) -> Self::I32;
+    /// Adds to each lane the four products of its weights of four bits, with nothing added, and `inputs`.
+    fn dot_nibbles(self, sum: Self::I32, weights: Self::Weights, inputs: Self::Quad) -> Self::I32;
     /// Whether `dot` leaves 128 added to each weight.
     const KEEPS_OFFSET: bool;
 

@@ -15,6 +15,7 @@ impl Simd for Portable {
     type F32 = Lanes;
     type I32 = [i32; LANES];
     type Weights = [u8; 4 * LANES];
+    type Quad = [i32; 4];
 
     const KEEPS_OFFSET: bool = true;
     const SUMS: usize = 4;
@@ -120,8 +121,12 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
-    fn dot(self, sum: [i32; LANES], weights: Self::Weights, inputs: i32) -> [i32; LANES] {
-        let inputs = inputs.to_le_bytes().map(|byte| i32::from(byte.cast_signed()));
+    fn load_quad(self, from: &i32) -> [i32; 4] {
+        from.to_le_bytes().map(|byte| i32::from(byte.cast_signed()))
+    }
+
+    #[inline(always)]
+    fn dot(self, sum: [i32; LANES], weights: Self::Weights, inputs: [i32; 4]) -> [i32; LANES] {
         std::array::from_fn(|lane| {
             (0..4).fold(sum[lane], |sum, part| sum + i32::from(weights[4 * lane + part]) * inputs[part])
         })
@@ -133,7 +138,7 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
-    fn dot_nibbles(self, sum: [i32; LANES], weights: Self::Weights, inputs: i32) -> [i32; LANES] {
+    fn dot_nibbles(self, sum: [i32; LANES], weights: Self::Weights, inputs: [i32; 4]) -> [i32; LANES] {
         self.dot(sum, weights, inputs)
     }
 }
