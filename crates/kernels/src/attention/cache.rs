@@ -89,6 +89,10 @@ pub(super) struct Part<'a, N> {
     pub(super) scales: Option<[&'a [f32]; 2]>,
 }
 
+impl<N> Part<'_, N> {
+    pub(super) const EMPTY: Self = Self { keys: &[], values: &[], scales: None };
+}
+
 /// A number of the cache.
 pub(super) trait Number: Copy + Default + std::fmt::Debug + Send + Sync {
     /// Whether a head's numbers share a scale.

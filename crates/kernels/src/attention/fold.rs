@@ -1,13 +1,16 @@
-//! What one block adds to each query.
+//! What some blocks add to each query.
 
 use super::cache::{KvLayout, Number, Part};
 use crate::simd::{LANES, Lanes, Simd, Work};
 
-/// The most queries whose scores are computed together: as many as keep both multipliers of a processor busy.
+/// Blocks of a sequence that are folded in at a time: the largest score is looked for, and sums are rescaled, once for
+/// all of them. Counted from the sequence's start, so that what comes out depends on nothing else.
+pub(super) const BLOCKS_PER_FOLD: usize = 4;
+/// The most queries whose scores are computed together.
 const QUERIES_MAX: usize = 8;
 
-/// What is known of each query after some blocks: a softmax that sees its scores block by block, and rescales what it
-/// has when a larger one comes (Milakov and Gimelshein, 2018).
+/// What is known of each query after some blocks: a softmax that sees its scores bit by bit, and rescales what it has
+/// when a larger one comes (Milakov and Gimelshein, 2018).
 pub(super) struct Queries {
     head_dim: usize,
     slots: usize,
@@ -17,7 +20,7 @@ pub(super) struct Queries {
     /// (queries, dims)
     pub(super) sums: Vec<f32>,
     pub(super) states: Vec<State>,
-    /// (QUERIES_MAX, slots)
+    /// (QUERIES_MAX, BLOCKS_PER_FOLD, slots)
     weights: Vec<Lanes>,
 }
 
@@ -37,7 +40,7 @@ impl Queries {
             rotated: vec![0.0; num_queries * head_dim],
             sums: vec![0.0; num_queries * dims],
             states: vec![State { max: f32::NEG_INFINITY, total: 0.0 }; num_queries],
-            weights: vec![[0.0; LANES]; QUERIES_MAX * slots / LANES],
+            weights: vec![[0.0; LANES]; QUERIES_MAX.min(num_queries) * BLOCKS_PER_FOLD * slots / LANES],
         }
     }
 
@@ -46,141 +49,216 @@ impl Queries {
     }
 }
 
-/// Where queries and a block are in their sequence.
+/// Where queries and blocks are in their sequence.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Position {
     /// The position of the first query.
     pub(super) first: usize,
     /// Queries that share a position.
     pub(super) group: usize,
-    /// The position of the block's first slot.
-    pub(super) block_start: usize,
+    /// The position of the first block's first slot.
+    pub(super) start: usize,
+    /// Positions of a block.
+    pub(super) block_size: usize,
 }
 
-/// One block, for all queries of a tile.
-pub(super) struct FoldBlock<'a, N> {
+/// Consecutive blocks, for all queries of a tile.
+pub(super) struct FoldBlocks<'a, N> {
     pub(super) queries: &'a mut Queries,
-    /// As many slots as are in use.
-    pub(super) part: Part<'a, N>,
+    /// As many slots as are in use: all, but for those of the last block.
+    pub(super) parts: &'a [Part<'a, N>],
     pub(super) position: Position,
 }
 
-impl<N: Number> Work for FoldBlock<'_, N> {
+impl<N: Number> Work for FoldBlocks<'_, N> {
     #[inline(always)]
     fn run<S: Simd>(mut self, simd: S) {
         let num_queries = self.queries.len();
+        let is_wide = S::SUMS == QUERIES_MAX;
         let mut first = 0;
-        while first + S::SUMS <= num_queries {
-            if S::SUMS == QUERIES_MAX {
-                self.fold::<S, QUERIES_MAX>(simd, first);
-            } else {
-                self.fold::<S, 4>(simd, first);
-            }
-            first += S::SUMS;
-        }
-        if first + 4 <= num_queries {
-            self.fold::<S, 4>(simd, first);
-            first += 4;
-        }
-        match num_queries - first {
-            3 => self.fold::<S, 3>(simd, first),
-            2 => self.fold::<S, 2>(simd, first),
-            1 => self.fold::<S, 1>(simd, first),
-            _ => {}
+        // As many sums side by side as keep both multipliers of a processor busy, and as registers hold.
+        while first < num_queries {
+            first += match num_queries - first {
+                QUERIES_MAX.. if is_wide => self.fold::<S, QUERIES_MAX, 2>(simd, first),
+                4.. if is_wide => self.fold::<S, 4, 4>(simd, first),
+                3 if is_wide => self.fold::<S, 3, 4>(simd, first),
+                2 if is_wide => self.fold::<S, 2, 4>(simd, first),
+                4.. => self.fold::<S, 4, 1>(simd, first),
+                3 => self.fold::<S, 3, 1>(simd, first),
+                2 => self.fold::<S, 2, 2>(simd, first),
+                _ => self.fold::<S, 1, 4>(simd, first),
+            };
         }
     }
 }
 
-impl<N: Number> FoldBlock<'_, N> {
-    /// `Q` queries with one block. What is done for one query does not depend on `Q`.
+impl<N: Number> FoldBlocks<'_, N> {
+    /// `Q` queries with all blocks, `V` vectors at a time. What is done for one query depends on neither. Returns `Q`.
     #[inline(always)]
-    fn fold<S: Simd, const Q: usize>(&mut self, simd: S, first: usize) {
-        let Queries { head_dim, slots, dims, rotated, sums, states, weights } = &mut *self.queries;
-        let (head_dim, vectors, dim_vectors) = (*head_dim, *slots / LANES, *dims / LANES);
-        let Position { first: position, group, block_start } = self.position;
-        // A query sees positions up to its own, as far as they are in this block.
-        let used = self.part.values.len() / *dims;
+    fn fold<S: Simd, const Q: usize, const V: usize>(&mut self, simd: S, first: usize) -> usize {
+        let Position { first: position, group, start, block_size } = self.position;
+        // A query sees positions up to its own, as far as they are in these blocks.
         let mut visible = [0; Q];
-        let mut most = 0;
         for (index, visible) in visible.iter_mut().enumerate() {
-            *visible = (position + (first + index) / group + 1).saturating_sub(block_start).min(used);
-            most = most.max(*visible);
+            *visible = (position + (first + index) / group + 1).saturating_sub(start);
         }
+        let most = visible[Q - 1];
         if most == 0 {
-            return;
+            return Q;
         }
-        let [key_scales, value_scales] = self
-            .part
-            .scales
-            .map_or([None; 2], |scales| scales.map(|scales| Some(scales.as_chunks::<LANES>().0)));
-        let rotated = &rotated[first * head_dim..(first + Q) * head_dim];
-        let (keys, _) = self.part.keys.as_chunks::<LANES>();
-        for vector in 0..vectors {
-            let mut scores = [simd.splat(0.0); Q];
-            for dim in 0..head_dim {
-                let keys = N::load(simd, &keys[dim * vectors + vector]);
-                for (index, score) in scores.iter_mut().enumerate() {
-                    *score = simd.mul_add(simd.splat(rotated[index * head_dim + dim]), keys, *score);
-                }
-            }
-            if let Some(scales) = key_scales {
-                let scales = simd.load(&scales[vector]);
-                for score in &mut scores {
-                    *score = simd.mul(*score, scales);
-                }
-            }
-            for (index, score) in scores.into_iter().enumerate() {
-                let lanes = &mut weights[index * vectors + vector];
-                simd.store(score, lanes);
-                if visible[index] < (vector + 1) * LANES {
-                    lanes[visible[index].saturating_sub(vector * LANES)..].fill(f32::NEG_INFINITY);
-                }
-            }
-        }
-        let (sums, _) = sums.as_chunks_mut::<LANES>();
+        let parts = self.parts;
+        self.parts = &parts[..parts.len().min(most.div_ceil(block_size))];
+        self.score::<S, Q, V>(simd, first);
         for (index, visible) in visible.into_iter().enumerate() {
-            if visible > 0 {
-                let sums = &mut sums[(first + index) * dim_vectors..][..dim_vectors];
-                states[first + index].raise(simd, &weights[index * vectors..(index + 1) * vectors], sums);
-            }
+            self.weigh(simd, first, index, visible);
         }
-        for (index, visible) in visible.into_iter().enumerate() {
-            let weights = &mut weights[index * vectors..(index + 1) * vectors];
-            if visible > 0 {
-                states[first + index].add(simd, weights, visible);
-            } else {
-                weights.fill([0.0; LANES]);
-            }
-            // A value's scale goes into its weight, once it has been counted.
-            for (weights, scales) in weights.iter_mut().zip(value_scales.into_iter().flatten()) {
-                simd.store(simd.mul(simd.load(weights), simd.load(scales)), weights);
-            }
+        let (mut vector, dim_vectors) = (0, self.queries.dims / LANES);
+        while vector + V <= dim_vectors {
+            self.add_values::<S, Q, V>(simd, first, vector);
+            vector += V;
         }
-        self.add_values::<S, Q>(simd, first, most);
+        for vector in vector..dim_vectors {
+            self.add_values::<S, Q, 1>(simd, first, vector);
+        }
+        self.parts = parts;
+        Q
     }
 
-    /// The values of the block's first `most` slots, times their weights, to `Q` sums.
+    /// Scores of `Q` queries.
     #[inline(always)]
-    fn add_values<S: Simd, const Q: usize>(&mut self, simd: S, first: usize, most: usize) {
-        let Queries { slots, dims, sums, weights, .. } = &mut *self.queries;
-        let (vectors, dim_vectors) = (*slots / LANES, *dims / LANES);
-        let (sums, _) = sums.as_chunks_mut::<LANES>();
-        let weights = weights.as_flattened();
-        let (values, _) = self.part.values.as_chunks::<LANES>();
-        for vector in 0..dim_vectors {
-            let mut folded = [simd.splat(0.0); Q];
-            for (index, folded) in folded.iter_mut().enumerate() {
-                *folded = simd.load(&sums[(first + index) * dim_vectors + vector]);
+    fn score<S: Simd, const Q: usize, const V: usize>(&mut self, simd: S, first: usize) {
+        let num_vectors = self.parts.len() * self.queries.slots / LANES;
+        let mut vector = 0;
+        while vector + V <= num_vectors {
+            self.score_vectors::<S, Q, V>(simd, first, vector);
+            vector += V;
+        }
+        for vector in vector..num_vectors {
+            self.score_vectors::<S, Q, 1>(simd, first, vector);
+        }
+    }
+
+    /// Scores of `Q` queries with `V` vectors of keys, from the blocks' vector `vector`.
+    #[inline(always)]
+    fn score_vectors<S: Simd, const Q: usize, const V: usize>(
+        &mut self,
+        simd: S,
+        first: usize,
+        vector: usize,
+    ) {
+        let Queries { head_dim, slots, rotated, weights, .. } = &mut *self.queries;
+        let (head_dim, vectors) = (*head_dim, *slots / LANES);
+        let mut queries: [&[f32]; Q] = [&[]; Q];
+        for (query, rotated) in queries.iter_mut().zip(rotated[first * head_dim..].chunks_exact(head_dim)) {
+            *query = &rotated[..head_dim];
+        }
+        let mut keys: [&[[N; LANES]]; V] = [&[]; V];
+        for (at, keys) in keys.iter_mut().enumerate() {
+            let part = &self.parts[(vector + at) / vectors];
+            *keys = &part.keys.as_chunks::<LANES>().0[(vector + at) % vectors..];
+        }
+        let mut scores = [[simd.splat(0.0); V]; Q];
+        for dim in 0..head_dim {
+            let mut loaded = [simd.splat(0.0); V];
+            for (loaded, keys) in loaded.iter_mut().zip(keys) {
+                *loaded = N::load(simd, &keys[dim * vectors]);
             }
-            for (slot, values) in values.chunks_exact(dim_vectors).take(most).enumerate() {
-                let values = N::load(simd, &values[vector]);
-                for (index, folded) in folded.iter_mut().enumerate() {
-                    let weight = weights[index * vectors * LANES + slot];
-                    *folded = simd.mul_add(simd.splat(weight), values, *folded);
+            for (scores, query) in scores.iter_mut().zip(queries) {
+                let query = simd.splat(query[dim]);
+                for (score, keys) in scores.iter_mut().zip(loaded) {
+                    *score = simd.mul_add(query, keys, *score);
                 }
             }
-            for (index, folded) in folded.into_iter().enumerate() {
-                simd.store(folded, &mut sums[(first + index) * dim_vectors + vector]);
+        }
+        for (index, scores) in scores.into_iter().enumerate() {
+            for (at, mut score) in scores.into_iter().enumerate() {
+                let (part, in_part) = (&self.parts[(vector + at) / vectors], (vector + at) % vectors);
+                if let Some([scales, _]) = part.scales {
+                    score = simd.mul(score, simd.load(&scales.as_chunks::<LANES>().0[in_part]));
+                }
+                simd.store(score, &mut weights[index * BLOCKS_PER_FOLD * vectors + vector + at]);
+            }
+        }
+    }
+
+    /// Makes weights of the scores of one query, which sees as many positions; those of all others are none.
+    #[inline(always)]
+    fn weigh<S: Simd>(&mut self, simd: S, first: usize, index: usize, visible: usize) {
+        let Queries { slots, dims, sums, states, weights, .. } = &mut *self.queries;
+        let vectors = *slots / LANES;
+        let weights = &mut weights[index * BLOCKS_PER_FOLD * vectors..][..self.parts.len() * vectors];
+        if visible == 0 {
+            weights.fill([0.0; LANES]);
+            return;
+        }
+        // Of a block's positions, as many as it sees.
+        let seen = |block: usize, part: &Part<'_, N>| {
+            visible.saturating_sub(block * self.position.block_size).min(part.values.len() / *dims)
+        };
+        for (block, (part, weights)) in self.parts.iter().zip(weights.chunks_exact_mut(vectors)).enumerate() {
+            weights.as_flattened_mut()[seen(block, part)..].fill(f32::NEG_INFINITY);
+        }
+        let state = &mut states[first + index];
+        let (sums, _) = sums.as_chunks_mut::<LANES>();
+        let dim_vectors = *dims / LANES;
+        state.raise(simd, weights, &mut sums[(first + index) * dim_vectors..][..dim_vectors]);
+        let mut total = simd.splat(0.0);
+        for (block, (part, weights)) in self.parts.iter().zip(weights.chunks_exact_mut(vectors)).enumerate() {
+            for weights in &mut *weights {
+                simd.store(simd.exp(simd.sub(simd.load(weights), simd.splat(state.max))), weights);
+            }
+            weights.as_flattened_mut()[seen(block, part)..].fill(0.0);
+            for (vector, weights) in weights.iter_mut().enumerate() {
+                let weight = simd.load(weights);
+                total = simd.add(total, weight);
+                // A value's scale goes into its weight, once it has been counted.
+                if let Some([_, scales]) = part.scales {
+                    simd.store(simd.mul(weight, simd.load(&scales.as_chunks::<LANES>().0[vector])), weights);
+                }
+            }
+        }
+        state.total += simd.sum(total);
+    }
+
+    /// Adds values, times their weights, to `D` vectors of the sums of `Q` queries.
+    #[inline(always)]
+    fn add_values<S: Simd, const Q: usize, const D: usize>(&mut self, simd: S, first: usize, vector: usize) {
+        let Queries { slots, dims, sums, weights, .. } = &mut *self.queries;
+        let (slots, dim_vectors) = (*slots, *dims / LANES);
+        let (sums, _) = sums.as_chunks_mut::<LANES>();
+        let weights = weights.as_flattened();
+        let mut folded = [[simd.splat(0.0); D]; Q];
+        for (index, folded) in folded.iter_mut().enumerate() {
+            let sums = &sums[(first + index) * dim_vectors + vector..][..D];
+            for (folded, sum) in folded.iter_mut().zip(sums) {
+                *folded = simd.load(sum);
+            }
+        }
+        for (block, part) in self.parts.iter().enumerate() {
+            let (values, _) = part.values.as_chunks::<LANES>();
+            let used = values.len() / dim_vectors;
+            let mut of_queries: [&[f32]; Q] = [&[]; Q];
+            for (index, weights_of) in of_queries.iter_mut().enumerate() {
+                *weights_of = &weights[(index * BLOCKS_PER_FOLD + block) * slots..][..used];
+            }
+            for slot in 0..used {
+                let values = &values[slot * dim_vectors + vector..][..D];
+                let mut loaded = [simd.splat(0.0); D];
+                for (loaded, values) in loaded.iter_mut().zip(values) {
+                    *loaded = N::load(simd, values);
+                }
+                for (folded, weights) in folded.iter_mut().zip(of_queries) {
+                    let weight = simd.splat(weights[slot]);
+                    for (folded, values) in folded.iter_mut().zip(loaded) {
+                        *folded = simd.mul_add(weight, values, *folded);
+                    }
+                }
+            }
+        }
+        for (index, folded) in folded.into_iter().enumerate() {
+            let sums = &mut sums[(first + index) * dim_vectors + vector..][..D];
+            for (folded, sum) in folded.into_iter().zip(sums) {
+                simd.store(folded, sum);
             }
         }
     }
@@ -207,23 +285,9 @@ impl State {
             self.max = max;
         }
     }
-
-    /// Turns scores into weights, none for what is not visible.
-    #[inline(always)]
-    fn add<S: Simd>(&mut self, simd: S, scores: &mut [Lanes], visible: usize) {
-        let mut total = simd.splat(0.0);
-        for (vector, scores) in scores.iter_mut().enumerate() {
-            simd.store(simd.exp(simd.sub(simd.load(scores), simd.splat(self.max))), scores);
-            if visible < (vector + 1) * LANES {
-                scores[visible.saturating_sub(vector * LANES)..].fill(0.0);
-            }
-            total = simd.add(total, simd.load(scores));
-        }
-        self.total += simd.sum(total);
-    }
 }
 
-/// A block's numbers as `f32`, without their scales.
+/// Some blocks' numbers as `f32`, without their scales.
 #[derive(Debug, Default)]
 pub(super) struct Wide {
     keys: Vec<f32>,
@@ -231,14 +295,24 @@ pub(super) struct Wide {
 }
 
 impl Wide {
-    pub(super) fn part<'a>(&'a self, scales: Option<[&'a [f32]; 2]>) -> Part<'a, f32> {
-        Part { keys: &self.keys, values: &self.values, scales }
+    /// The block that was widened as the `index`th, of a layout and with the scales of what it was made from.
+    pub(super) fn part<'a, N>(
+        &'a self,
+        layout: &KvLayout,
+        index: usize,
+        from: &Part<'a, N>,
+    ) -> Part<'a, f32> {
+        Part {
+            keys: &self.keys[index * layout.key_block()..][..from.keys.len()],
+            values: &self.values[index * layout.value_block()..][..from.values.len()],
+            scales: from.scales,
+        }
     }
 }
 
-/// Makes a block's numbers `f32`.
+/// Makes some blocks' numbers `f32`.
 pub(super) struct Widen<'a, N> {
-    pub(super) from: Part<'a, N>,
+    pub(super) from: &'a [Part<'a, N>],
     pub(super) to: &'a mut Wide,
 }
 
@@ -246,10 +320,17 @@ impl<N: Number> Work for Widen<'_, N> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let Self { from, to } = self;
-        for (from, to) in [(from.keys, &mut to.keys), (from.values, &mut to.values)] {
-            to.resize(from.len(), 0.0);
-            for (from, to) in from.as_chunks::<LANES>().0.iter().zip(to.as_chunks_mut::<LANES>().0) {
-                simd.store(N::load(simd, from), to);
+        to.keys.clear();
+        to.values.clear();
+        for part in from {
+            for (from, to) in [(part.keys, &mut to.keys), (part.values, &mut to.values)] {
+                let start = to.len();
+                to.resize(start + from.len(), 0.0);
+                for (from, to) in
+                    from.as_chunks::<LANES>().0.iter().zip(to[start..].as_chunks_mut::<LANES>().0)
+                {
+                    simd.store(N::load(simd, from), to);
+                }
             }
         }
     }

@@ -9,8 +9,8 @@ mod tests;
 
 pub use cache::{KvCache, KvFormat, KvLayout};
 
-use cache::{Number, Numbers, Store};
-use fold::{FoldBlock, Position, Queries, Wide, Widen};
+use cache::{Number, Numbers, Part, Store};
+use fold::{BLOCKS_PER_FOLD, FoldBlocks, Position, Queries, Wide, Widen};
 
 use crate::columns::Columns;
 use crate::pool::Pool;
@@ -150,16 +150,26 @@ impl KvCache {
         let block_size = self.layout.block_size;
         let first = tile.run.start + tile.first;
         let end = first + tile.len;
+        let table = &tile.run.block_table[..end.div_ceil(block_size)];
         let mut wide = Wide::default();
-        for (index, block) in tile.run.block_table[..end.div_ceil(block_size)].iter().enumerate() {
-            let block_start = index * block_size;
-            let part = store.part(&self.layout, *block, tile.kv_head, (end - block_start).min(block_size));
-            let position = Position { first, group, block_start };
+        for (index, blocks) in table.chunks(BLOCKS_PER_FOLD).enumerate() {
+            let start = index * BLOCKS_PER_FOLD * block_size;
+            let position = Position { first, group, start, block_size };
+            let mut parts = [Part::EMPTY; BLOCKS_PER_FOLD];
+            for (index, (part, block)) in parts.iter_mut().zip(blocks).enumerate() {
+                let used = (end - start - index * block_size).min(block_size);
+                *part = store.part(&self.layout, *block, tile.kv_head, used);
+            }
+            let parts = &parts[..blocks.len()];
             if N::IS_NARROW && queries.len() > QUERIES_WORTH_WIDENING {
-                form.run(Widen { from: part, to: &mut wide });
-                form.run(FoldBlock { queries, part: wide.part(part.scales), position });
+                form.run(Widen { from: parts, to: &mut wide });
+                let mut widened = [Part::EMPTY; BLOCKS_PER_FOLD];
+                for (index, (to, from)) in widened.iter_mut().zip(parts).enumerate() {
+                    *to = wide.part(&self.layout, index, from);
+                }
+                form.run(FoldBlocks { queries, parts: &widened[..blocks.len()], position });
             } else {
-                form.run(FoldBlock { queries, part, position });
+                form.run(FoldBlocks { queries, parts, position });
             }
         }
     }
