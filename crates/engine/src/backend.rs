@@ -12,6 +12,9 @@ pub trait Backend: Send {
     /// Logits for each of the batch's `logit_rows`.
     fn forward(&mut self, batch: &Batch) -> Result<Logits, EngineError>;
 
+    /// Logits that are done with, whose memory the next step may use.
+    fn take_back(&mut self, _logits: Logits) {}
+
     /// There is nothing to compute: the time until the next step belongs to none.
     fn rest(&mut self) {}
 
@@ -46,24 +49,35 @@ impl Logits {
     }
 }
 
+/// As many numbers are kept between steps, 16 MiB: those of a batch, but not of a long prompt that is scored.
+const LOGITS_KEPT: usize = 4 << 20;
+
 /// A real model.
 #[derive(Debug)]
 pub struct TransformerBackend<O> {
     model: Arc<Transformer>,
     ops: O,
+    /// Of the step before: fresh memory of that size would cost more than what is computed for some of it.
+    logits: Vec<f32>,
 }
 
 impl<O: Ops> TransformerBackend<O> {
     /// Shared weights, and operations with a KV-cache of their own.
     pub fn new(model: Arc<Transformer>, ops: O) -> Self {
-        Self { model, ops }
+        Self { model, ops, logits: Vec::new() }
     }
 }
 
 impl<O: Ops> Backend for TransformerBackend<O> {
     fn forward(&mut self, batch: &Batch) -> Result<Logits, EngineError> {
-        let logits = self.model.forward(batch, &mut self.ops)?;
-        let vocab_size = self.model.config().vocab_size;
-        Ok(Logits::new(logits.flatten_all()?.to_vec1()?, vocab_size))
+        let mut logits = std::mem::take(&mut self.logits);
+        self.model.forward(batch, &mut self.ops, &mut logits)?;
+        Ok(Logits::new(logits, self.model.config().vocab_size))
+    }
+
+    fn take_back(&mut self, logits: Logits) {
+        if logits.values.capacity() <= LOGITS_KEPT {
+            self.logits = logits.values;
+        }
     }
 }

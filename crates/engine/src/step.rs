@@ -160,6 +160,7 @@ impl StepLoop {
             Batch::from_plan(&plan, block_size, |id| active.get(&id).map_or(0, |active| active.last_token));
         let mut logits = self.backend.forward(&batch)?;
         let (sampled, ended) = self.sample(&plan, &batch, &mut logits, started);
+        self.backend.take_back(logits);
         self.scheduler.commit(plan.step, &sampled);
         let num_prompt_tokens = plan.sequences.iter().map(|run| self.count_prefilled(run)).sum();
         let ended: Vec<_> = ended.into_iter().filter_map(|(id, ended)| self.end(id, ended)).collect();

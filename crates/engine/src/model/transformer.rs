@@ -1,6 +1,6 @@
 //! The forward pass.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 
 use crate::EngineError;
 use crate::model::{Architecture, Batch, Linear, ModelConfig, Placement, RopeTable, Shard, Weight, Weights};
@@ -110,21 +110,27 @@ impl Transformer {
         &self.device
     }
 
-    /// Computes T tokens, writes their keys and values, and returns logits (`logit_rows`, vocabulary).
-    pub fn forward(&self, batch: &Batch, ops: &mut dyn Ops) -> Result<Tensor, EngineError> {
+    /// Computes T tokens, writes their keys and values, and replaces `logits` by those of the `logit_rows`, as many for
+    /// each as the vocabulary has tokens.
+    pub fn forward(
+        &self,
+        batch: &Batch,
+        ops: &mut dyn Ops,
+        logits: &mut Vec<f32>,
+    ) -> Result<(), EngineError> {
         let positions = Tensor::new(batch.positions.as_slice(), &self.device)?;
         let rope = self.rope.select(&positions)?;
         let mut x = ops.embed(&self.embedding, &batch.tokens)?;
         for (index, layer) in self.layers.iter().enumerate() {
             x = self.layer(index, layer, x, &rope, batch, ops)?;
         }
+        logits.clear();
         if batch.logit_rows.is_empty() {
             // Part of a prompt. CUDA refuses tensors without numbers.
-            return Ok(Tensor::zeros((0, self.config.vocab_size), DType::F32, &Device::Cpu)?);
+            return Ok(());
         }
         let rows = Tensor::new(batch.logit_rows.as_slice(), &self.device)?;
-        let [logits] = exactly(ops.norm_linears(&x.index_select(&rows, 0)?, &self.norm, &[&self.output])?)?;
-        Ok(logits)
+        ops.logits(&x.index_select(&rows, 0)?, &self.norm, &self.output, logits)
     }
 
     /// (T, hidden) to (T, hidden).

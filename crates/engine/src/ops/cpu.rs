@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use candle_core::{Device, Storage, Tensor};
+use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Storage, Tensor};
 use kernels::{
     AttentionBatch, AttentionRun, KvCache, KvFormat, KvLayout, Matrix, Pool, Product, Rope, Rows,
     gated_product, products, rms_norm,
@@ -56,7 +56,7 @@ impl CpuOps {
     fn products(&self, rows: &Rows, linears: &[&Linear]) -> Result<Vec<Tensor>, EngineError> {
         let parts: Vec<(&Matrix, Option<Vec<f32>>)> = linears
             .iter()
-            .map(|linear| Ok((quantized(linear)?, linear.bias.as_ref().map(Tensor::to_vec1).transpose()?)))
+            .map(|linear| Ok((quantized(linear)?, bias(linear)?)))
             .collect::<Result<_, EngineError>>()?;
         let mut outputs: Vec<Vec<f32>> =
             parts.iter().map(|(matrix, _)| vec![0.0; rows.num_rows() * matrix.outputs()]).collect();
@@ -105,6 +105,25 @@ impl Ops for CpuOps {
         }
         let x = self.norm(x, norm)?;
         linears.iter().map(|linear| self.linear(linear, &x)).collect()
+    }
+
+    fn logits(
+        &self,
+        x: &Tensor,
+        norm: &Norm,
+        output: &Linear,
+        logits: &mut Vec<f32>,
+    ) -> Result<(), EngineError> {
+        let Weight::Quantized(matrix) = &output.weight else {
+            *logits = self.linear(output, &self.norm(x, norm)?)?.flatten_all()?.to_vec1()?;
+            return Ok(());
+        };
+        let bias = bias(output)?;
+        let rows = self.norm_rows(x, norm)?;
+        logits.resize(rows.num_rows() * matrix.outputs(), 0.0);
+        let product = Product { matrix, bias: bias.as_deref(), output: logits, add: false };
+        products(&self.pool, &rows, &mut [product]);
+        Ok(())
     }
 
     fn norm_swiglu(
@@ -163,13 +182,38 @@ impl Ops for CpuOps {
             Weight::Quantized(matrix) if !self.communicator.has_others() => matrix,
             _ => return Ok((sum + self.communicator.all_reduce(self.linear(linear, x)?)?)?),
         };
-        let bias: Option<Vec<f32>> = linear.bias.as_ref().map(Tensor::to_vec1).transpose()?;
-        let rows = self.quantize(x, matrix)?;
-        let mut output: Vec<f32> = sum.flatten_all()?.to_vec1()?;
-        let product = Product { matrix, bias: bias.as_deref(), output: &mut output, add: true };
-        products(&self.pool, &rows, &mut [product]);
-        tensor(output, sum.shape().clone())
+        let (rows, bias) = (self.quantize(x, matrix)?, bias(linear)?);
+        let sum = sum.contiguous()?;
+        sum.inplace_op1(&AddProduct { pool: &self.pool, rows, matrix, bias })?;
+        Ok(sum)
     }
+}
+
+/// Adds what a layer makes of some rows to a tensor that nobody else has.
+struct AddProduct<'a> {
+    pool: &'a Pool,
+    rows: Rows,
+    matrix: &'a Matrix,
+    bias: Option<Vec<f32>>,
+}
+
+impl InplaceOp1 for AddProduct<'_> {
+    fn name(&self) -> &'static str {
+        "add-product"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
+        let CpuStorage::F32(sum) = storage else { candle_core::bail!("sums are of 32 bits") };
+        let start = layout.start_offset();
+        let output = &mut sum[start..start + layout.shape().elem_count()];
+        let Self { pool, rows, matrix, bias } = self;
+        products(pool, rows, &mut [Product { matrix, bias: bias.as_deref(), output, add: true }]);
+        Ok(())
+    }
+}
+
+fn bias(linear: &Linear) -> Result<Option<Vec<f32>>, EngineError> {
+    Ok(linear.bias.as_ref().map(Tensor::to_vec1).transpose()?)
 }
 
 fn quantized(linear: &Linear) -> Result<&Matrix, EngineError> {

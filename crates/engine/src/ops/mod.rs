@@ -30,6 +30,20 @@ pub trait Ops: Send {
     /// Norms (T, in), and puts what comes of it through each of the layers: (T, out) each.
     fn norm_linears(&self, x: &Tensor, norm: &Norm, linears: &[&Linear]) -> Result<Vec<Tensor>, EngineError>;
 
+    /// Norms (T, in), and replaces `logits` by what the last layer makes of it, (T · out).
+    fn logits(
+        &self,
+        x: &Tensor,
+        norm: &Norm,
+        output: &Linear,
+        logits: &mut Vec<f32>,
+    ) -> Result<(), EngineError> {
+        for computed in self.norm_linears(x, norm, &[output])? {
+            *logits = computed.flatten_all()?.to_vec1()?;
+        }
+        Ok(())
+    }
+
     /// Norms (T, in), and returns `silu(gate) · up` of what comes of it.
     fn norm_swiglu(&self, x: &Tensor, norm: &Norm, gate: &Linear, up: &Linear)
     -> Result<Tensor, EngineError>;
