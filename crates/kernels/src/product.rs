@@ -12,8 +12,8 @@ use crate::pool::Pool;
 use crate::rows::Rows;
 use crate::simd::LANES;
 
-/// The least work that is worth handing to another thread, in multiply-adds.
-const MULTIPLY_ADDS_PER_CHUNK: usize = 1 << 17;
+/// How much work is handed to a thread at a time, in multiply-adds: some microseconds.
+const MULTIPLY_ADDS_PER_CHUNK: usize = 1 << 18;
 
 /// How much memory a block of rows may take, and the fewest rows that are worth going over all weights for.
 const BYTES_PER_BLOCK: usize = 512 << 10;
@@ -56,24 +56,23 @@ pub fn products(pool: &Pool, rows: &Rows, products: &mut [Product<'_>]) {
         .flat_map(|(part, block)| chunks(part.0, block).map(move |chunk| (part, chunk)))
         .collect();
     let form = pool.form();
-    pool.for_each(
-        chunks,
-        |_, ((matrix, bias, columns, add), Chunk { panels, rows: Range { start: first, end } })| {
-            let mut sums = vec![NOTHING; end - first];
-            for panel in panels {
-                form.run(PanelSums { panel: matrix.panel(panel), rows, first, sums: &mut sums });
-                // SAFETY: each panel of a block of rows is in one chunk.
-                unsafe {
-                    write_panel(columns, panel, first, &sums, |column, output, sums| {
-                        for (lane, (output, sum)) in output.iter_mut().zip(sums).enumerate() {
-                            let value = sum + bias.map_or(0.0, |bias| bias[column + lane]);
-                            *output = if *add { *output + value } else { value };
-                        }
-                    });
-                }
+    pool.run(chunks.len(), &|index| {
+        let ((matrix, bias, columns, add), Chunk { panels, rows: Range { start: first, end } }) =
+            &chunks[index];
+        let mut sums = vec![NOTHING; end - first];
+        for panel in panels.clone() {
+            form.run(PanelSums { panel: matrix.panel(panel), rows, first: *first, sums: &mut sums });
+            // SAFETY: each panel of a block of rows is in one chunk.
+            unsafe {
+                write_panel(columns, panel, *first, &sums, |column, output, sums| {
+                    for (lane, (output, sum)) in output.iter_mut().zip(sums).enumerate() {
+                        let value = sum + bias.map_or(0.0, |bias| bias[column + lane]);
+                        *output = if *add { *output + value } else { value };
+                    }
+                });
             }
-        },
-    );
+        }
+    });
 }
 
 /// `output` (rows, outputs) is `silu(rows · gateᵀ) · (rows · upᵀ)`.
@@ -87,15 +86,18 @@ pub fn gated_product(pool: &Pool, rows: &Rows, gate: &Matrix, up: &Matrix, outpu
     let columns = Columns::new(output, gate.outputs());
     let chunks: Vec<_> = blocks(rows).flat_map(|block| chunks(gate, block)).collect();
     let form = pool.form();
-    pool.for_each(chunks, |_, Chunk { panels, rows: Range { start: first, end } }| {
+    pool.run(chunks.len(), &|index| {
+        let Chunk { panels, rows: Range { start: first, end } } = &chunks[index];
         let (mut gates, mut ups) = (vec![NOTHING; end - first], vec![NOTHING; end - first]);
-        for panel in panels {
-            form.run(PanelSums { panel: gate.panel(panel), rows, first, sums: &mut gates });
-            form.run(PanelSums { panel: up.panel(panel), rows, first, sums: &mut ups });
+        for panel in panels.clone() {
+            form.run(PanelSums { panel: gate.panel(panel), rows, first: *first, sums: &mut gates });
+            form.run(PanelSums { panel: up.panel(panel), rows, first: *first, sums: &mut ups });
             form.run(SwiGlu { gate: gates.as_flattened(), up: ups.as_flattened_mut() });
             // SAFETY: each panel of a block of rows is in one chunk.
             unsafe {
-                write_panel(&columns, panel, first, &ups, |_, output, values| output.copy_from_slice(values));
+                write_panel(&columns, panel, *first, &ups, |_, output, values| {
+                    output.copy_from_slice(values)
+                });
             }
         }
     });
@@ -117,8 +119,8 @@ fn blocks(rows: &Rows) -> impl Iterator<Item = Range<usize>> {
 
 fn chunks(matrix: &Matrix, rows: Range<usize>) -> impl Iterator<Item = Chunk> {
     let num_panels = matrix.num_panels();
-    let per_panel = (rows.len() * matrix.inputs() * PANEL).max(1);
-    let step = MULTIPLY_ADDS_PER_CHUNK.div_ceil(per_panel);
+    let multiply_adds = rows.len() * matrix.inputs() * matrix.outputs();
+    let step = num_panels.div_ceil(multiply_adds.div_ceil(MULTIPLY_ADDS_PER_CHUNK).max(1)).max(1);
     let panels = (0..num_panels).step_by(step).map(move |first| first..(first + step).min(num_panels));
     panels.map(move |panels| Chunk { panels, rows: rows.clone() })
 }
