@@ -5,9 +5,6 @@ use crate::matrix::{GROUP, Halves, Panel, Quad, Quads, VECTORS};
 use crate::rows::{Group, Rows};
 use crate::simd::{Lanes, Simd, Work};
 
-/// Rows that are computed together, so that each weight is loaded once for all of them: as many as there are registers
-/// for their sums, two for each vector of outputs.
-const TILE: usize = 4;
 /// How far ahead weights are asked for: what is computed in the time that memory takes to answer.
 const PREFETCH_BYTES: usize = 4 << 10;
 
@@ -27,10 +24,10 @@ impl Work for PanelSums<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let Self { panel, rows, first, sums } = self;
-        for (index, sums) in sums.chunks_mut(TILE).enumerate() {
-            let first = first + index * TILE;
+        for (index, sums) in sums.chunks_mut(S::ROWS).enumerate() {
+            let first = first + index * S::ROWS;
             match sums.len() {
-                TILE => tile_of::<S, TILE>(simd, panel, rows, first, sums),
+                4 => tile_of::<S, 4>(simd, panel, rows, first, sums),
                 3 => tile_of::<S, 3>(simd, panel, rows, first, sums),
                 2 => tile_of::<S, 2>(simd, panel, rows, first, sums),
                 _ => tile_of::<S, 1>(simd, panel, rows, first, sums),
@@ -142,7 +139,7 @@ fn tile_of_4_bits<S: Simd, const M: usize>(
 #[inline(always)]
 fn prefetch<S: Simd, const M: usize>(simd: S, weights: &Quad) {
     // For a few rows the processor finds the way by itself.
-    if M == TILE {
+    if M == S::ROWS {
         for weights in weights {
             simd.prefetch(weights, PREFETCH_BYTES);
         }

@@ -11,6 +11,8 @@ use crate::simd::{Form, LANES, Lanes, Simd, Work};
 
 /// Sums that grow side by side: more than instructions are under way at once, few enough for the registers.
 const SUMS: usize = 12;
+/// The same for forms with half as many.
+const SUMS_OF_FEW: usize = SUMS / 2;
 /// Vectors of weights that are multiplied in turn; they stay in the nearest cache.
 const VECTORS: usize = 8;
 /// Products of bytes that one instruction, or its stand-in of an older form, adds to each lane.
@@ -80,11 +82,23 @@ struct Bytes<'a> {
 
 impl Work for Bytes<'_> {
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        let mut sums = [simd.splat_i32(0); SUMS];
+    fn run<S: Simd>(mut self, simd: S) {
+        if S::SUMS == 8 {
+            return self.fill::<S, SUMS>(simd, 0);
+        }
+        for first in (0..SUMS).step_by(SUMS_OF_FEW) {
+            self.fill::<S, SUMS_OF_FEW>(simd, first);
+        }
+    }
+}
+
+impl Bytes<'_> {
+    #[inline(always)]
+    fn fill<S: Simd, const N: usize>(&mut self, simd: S, first: usize) {
+        let mut sums = [simd.splat_i32(0); N];
         for _ in 0..self.rounds {
             // Without it, plain loops would be worked out before they run.
-            let inputs = black_box([INPUTS; SUMS]);
+            let inputs = black_box([INPUTS; N]);
             for vector in self.vectors {
                 let weights = simd.load_weights(vector);
                 for (sum, inputs) in sums.iter_mut().zip(&inputs) {
@@ -92,7 +106,7 @@ impl Work for Bytes<'_> {
                 }
             }
         }
-        for (sum, seen) in sums.into_iter().zip(self.sums) {
+        for (sum, seen) in sums.into_iter().zip(&mut self.sums[first..]) {
             simd.store(simd.to_f32(sum), seen);
         }
     }
@@ -106,10 +120,22 @@ struct Floats<'a> {
 
 impl Work for Floats<'_> {
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        let mut sums = [simd.splat(0.0); SUMS];
+    fn run<S: Simd>(mut self, simd: S) {
+        if S::SUMS == 8 {
+            return self.fill::<S, SUMS>(simd, 0);
+        }
+        for first in (0..SUMS).step_by(SUMS_OF_FEW) {
+            self.fill::<S, SUMS_OF_FEW>(simd, first);
+        }
+    }
+}
+
+impl Floats<'_> {
+    #[inline(always)]
+    fn fill<S: Simd, const N: usize>(&mut self, simd: S, first: usize) {
+        let mut sums = [simd.splat(0.0); N];
         for _ in 0..self.rounds {
-            let inputs = black_box([1.0; SUMS]);
+            let inputs = black_box([1.0; N]);
             for vector in self.vectors {
                 let vector = simd.load(vector);
                 for (sum, input) in sums.iter_mut().zip(inputs) {
@@ -117,7 +143,7 @@ impl Work for Floats<'_> {
                 }
             }
         }
-        for (sum, seen) in sums.into_iter().zip(self.sums) {
+        for (sum, seen) in sums.into_iter().zip(&mut self.sums[first..]) {
             simd.store(sum, seen);
         }
     }

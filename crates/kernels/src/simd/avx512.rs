@@ -43,6 +43,7 @@ impl Simd for Avx512 {
 
     const KEEPS_OFFSET: bool = true;
     const SUMS: usize = 8;
+    const ROWS: usize = 4;
 
     #[inline(always)]
     fn vectorize(self, work: impl Work) {

@@ -38,6 +38,10 @@ pub(crate) trait Simd: Copy + Debug + Send + Sync {
     /// How many sums of sixteen lanes registers hold, beside what is added to them.
     const SUMS: usize;
 
+    /// Of how many rows products are computed together, four at most, so that each weight is loaded once for all of
+    /// them: as many as registers hold sums of, or, where products are slow anyway, as make preparing weights pay.
+    const ROWS: usize;
+
     /// Runs `work`, compiled with this form's instructions.
     fn vectorize(self, work: impl Work);
 
@@ -71,9 +75,10 @@ pub(crate) trait Simd: Copy + Debug + Send + Sync {
     fn load_weights(self, from: &[u8; 4 * LANES]) -> Self::Weights;
     /// Asks for the memory that lies some bytes behind `from`, if there is any; weights are read in that order.
     fn prefetch(self, from: &[u8; 4 * LANES], ahead: usize);
+    /// Four inputs of one row.
     fn load_quad(self, from: &i32) -> Self::Quad;
-    /// Adds to each lane the four products of its weights, 128 still added, and `inputs`. Forms
-    /// that take the 128 away first must not be given it in `sum`; see [`Self::KEEPS_OFFSET`].
+    /// Adds to each lane the four products of its weights, 128 still added, and `inputs`. Forms that take the 128 away
+    /// first must not be given it in `sum`; see [`Self::KEEPS_OFFSET`].
     fn dot(self, sum: Self::I32, weights: Self::Weights, inputs: Self::Quad) -> Self::I32;
     /// Sixteen outputs' weights for four inputs in the lower halves of bytes, and for another four in the upper ones.
     fn load_nibbles(self, from: &[u8; 4 * LANES]) -> [Self::Weights; 2];
@@ -138,7 +143,9 @@ pub(crate) enum Form {
     #[cfg(target_arch = "x86_64")]
     Avx512(Avx512),
     #[cfg(target_arch = "x86_64")]
-    Avx2(Avx2),
+    AvxVnni(Avx2<true>),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2<false>),
     Portable(Portable),
 }
 
@@ -151,7 +158,11 @@ impl Form {
     /// Every form that this processor has, the widest first.
     pub(crate) fn all() -> impl Iterator<Item = Self> {
         #[cfg(target_arch = "x86_64")]
-        let vectors = [Avx512::detect().map(Self::Avx512), Avx2::detect().map(Self::Avx2)];
+        let vectors = [
+            Avx512::detect().map(Self::Avx512),
+            Avx2::detect().map(Self::AvxVnni),
+            Avx2::detect().map(Self::Avx2),
+        ];
         #[cfg(not(target_arch = "x86_64"))]
         let vectors: [Option<Self>; 0] = [];
         vectors.into_iter().flatten().chain([Self::Portable(Portable)])
@@ -162,6 +173,8 @@ impl Form {
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(simd) => simd.vectorize(work),
             #[cfg(target_arch = "x86_64")]
+            Self::AvxVnni(simd) => simd.vectorize(work),
+            #[cfg(target_arch = "x86_64")]
             Self::Avx2(simd) => simd.vectorize(work),
             Self::Portable(simd) => simd.vectorize(work),
         }
@@ -171,6 +184,8 @@ impl Form {
         match self {
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(_) => "AVX-512 VNNI",
+            #[cfg(target_arch = "x86_64")]
+            Self::AvxVnni(_) => "AVX-VNNI",
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(_) => "AVX2",
             Self::Portable(_) => "portable",

@@ -19,6 +19,7 @@ impl Simd for Portable {
 
     const KEEPS_OFFSET: bool = true;
     const SUMS: usize = 4;
+    const ROWS: usize = 4;
 
     #[inline(always)]
     fn vectorize(self, work: impl Work) {
