@@ -204,7 +204,7 @@ async fn a_version_whose_workers_fail_is_reverted_with_its_evidence_though_no_cl
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_version_is_seen_by_name_before_it_has_users_and_the_last_table_outlives_the_controller() {
+async fn all_users_switch_and_switch_back_without_a_failed_request_though_the_controller_is_killed() {
     let mut fleet = Fleet::start(None).await;
     let asked = |user: usize| {
         json!({"model": "chat", "max_tokens": 1, "user": user.to_string(),
@@ -222,6 +222,7 @@ async fn a_version_is_seen_by_name_before_it_has_users_and_the_last_table_outliv
     })
     .await
     .expect("pinned");
+    let load = Load::start(&fleet.gateway, 200);
     let wanting = |version| fleet.gateway.api().with_header("x-tenk-version", version).expect("a header");
     let blue_green = json!({"model": "chat", "to": "2", "strategy": {"kind": "blue_green", "keep_s": 600}});
     let started = fleet.controller.api().post("/v1/rollouts", &blue_green).await.expect("an answer");
@@ -255,6 +256,7 @@ async fn a_version_is_seen_by_name_before_it_has_users_and_the_last_table_outliv
     })
     .await
     .expect("back");
+    load.end().await;
 }
 
 async fn readiness(controller: &Tenk) -> anyhow::Result<u16> {
