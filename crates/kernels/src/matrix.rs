@@ -53,6 +53,18 @@ pub(crate) enum Panel<'a> {
     Int4(&'a [Nibbles]),
 }
 
+/// The largest of a group's weights, of either sign. Eight at a time, as models are large and wait for this.
+fn largest(weights: &[f32]) -> f32 {
+    let (eights, rest) = weights.as_chunks::<8>();
+    let mut largest = [0.0_f32; 8];
+    for eight in eights {
+        for (largest, weight) in largest.iter_mut().zip(eight) {
+            *largest = if weight.abs() > *largest { weight.abs() } else { *largest };
+        }
+    }
+    largest.iter().chain(rest).fold(0.0, |largest, weight| largest.max(weight.abs()))
+}
+
 impl std::fmt::Debug for Matrix {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Matrix({} × {})", self.outputs, self.inputs)
@@ -75,16 +87,18 @@ impl Matrix {
             for (group, weights) in row.chunks(GROUP).enumerate() {
                 let at = output / PANEL * groups + group;
                 let place = output % PANEL;
-                let largest = weights.iter().fold(0.0_f32, |largest, weight| largest.max(weight.abs()));
-                let scale = f16::from_f32(largest / 127.0);
+                let scale = f16::from_f32(largest(weights) / 127.0);
                 scales[at].as_flattened_mut()[place] = scale.to_bits();
                 let inverse = if scale > f16::ZERO { scale.to_f32().recip() } else { 0.0 };
-                for (index, weight) in weights.iter().enumerate() {
-                    // A scale that was rounded down would lead beyond what 8 bits hold.
+                let mut bytes = [OFFSET as u8; GROUP];
+                for (byte, weight) in bytes.iter_mut().zip(weights) {
+                    // A scale that was rounded down would lead beyond what 8 bits hold. The lowest bits of the sum are
+                    // the integer's.
                     let scaled = (weight * inverse).clamp(-127.0, 127.0);
-                    let quantized = (scaled + ROUNDER - ROUNDER) as i32;
-                    let quad = quads[at].0[index / QUAD].as_flattened_mut();
-                    quad[QUAD * place + index % QUAD] = (quantized + OFFSET) as u8;
+                    *byte = ((scaled + ROUNDER).to_bits() as u8).wrapping_add(OFFSET as u8);
+                }
+                for (quad, bytes) in quads[at].0.iter_mut().zip(bytes.as_chunks::<QUAD>().0) {
+                    quad.as_flattened_mut()[QUAD * place..][..QUAD].copy_from_slice(bytes);
                 }
             }
         }
