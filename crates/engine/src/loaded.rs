@@ -198,7 +198,7 @@ impl LoadedModel {
         Ok(if model.device().is_cpu() {
             Box::new(TransformerBackend::new(
                 model,
-                CpuOps::new(shape, Arc::clone(&self.pool), Box::new(SingleRank)),
+                CpuOps::new(shape, Arc::clone(&self.pool), Box::new(SingleRank))?,
             ))
         } else {
             let ops = TensorOps::new(shape, model.device(), Box::new(SingleRank))?;

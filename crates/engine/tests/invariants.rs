@@ -133,7 +133,7 @@ fn the_cpu_path_and_the_tensor_path_compute_the_same() {
     for (dtype, tolerance) in [(KvDtype::F32, 1e-4), (KvDtype::F16, 1e-3)] {
         let shape =
             KvShape { num_layers: 2, num_blocks: 64, block_size: 8, num_kv_heads: 2, head_dim: 16, dtype };
-        let ops = CpuOps::new(shape, Arc::new(Pool::new(2)), Box::new(SingleRank));
+        let ops = CpuOps::new(shape, Arc::new(Pool::new(2)), Box::new(SingleRank)).expect("memory");
         let mut cpu = TransformerBackend::new(Arc::clone(&on_cpu), ops);
         let ops = TensorOps::new(shape, &device, Box::new(SingleRank)).expect("fits");
         let mut tensor = TransformerBackend::new(Arc::clone(&on_device), ops);

@@ -56,7 +56,7 @@ fn logits(path: &Path, dtype: WeightDtype, threads: Threads, world: usize) -> Re
         head_dim: config.head_dim,
         dtype: KvDtype::F32,
     };
-    let mut ops = CpuOps::new(shape, Arc::new(Pool::new(1)), Box::new(threads));
+    let mut ops = CpuOps::new(shape, Arc::new(Pool::new(1)), Box::new(threads))?;
     let mut logits = Vec::new();
     transformer.forward(&teacher_forced(&prompt()), &mut ops, &mut logits)?;
     Ok(logits)

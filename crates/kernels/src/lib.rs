@@ -7,7 +7,8 @@
 //! same to the bit alone, in a batch, and in any cut of a prompt.
 //!
 //! This is the one crate with `unsafe`: for vector instructions (`simd`), for work that borrows from a caller
-//! who waits (`pool`), and for threads that write different columns of one matrix (`columns` and its two users).
+//! who waits (`pool`), for threads that write different columns of one matrix (`columns` and its two users), and for
+//! memory of the system's own (`zeroed`).
 
 mod attention;
 mod columns;
@@ -20,6 +21,7 @@ mod pool;
 mod product;
 mod rows;
 mod simd;
+mod zeroed;
 
 pub use attention::{AttentionBatch, AttentionRun, KvCache, KvFormat, KvLayout, Rope};
 pub use four_bits::FourBits;

@@ -23,7 +23,14 @@ pub struct CpuOps {
 
 impl CpuOps {
     /// An empty cache; what is computed is shared with other users of `pool`.
-    pub fn new(shape: KvShape, pool: Arc<Pool>, communicator: Box<dyn Communicator>) -> Self {
+    ///
+    /// # Errors
+    /// If a layer's part of the cache is more than there is memory.
+    pub fn new(
+        shape: KvShape,
+        pool: Arc<Pool>,
+        communicator: Box<dyn Communicator>,
+    ) -> Result<Self, EngineError> {
         let layout = KvLayout {
             num_blocks: shape.num_blocks,
             block_size: shape.block_size,
@@ -35,7 +42,15 @@ impl CpuOps {
                 KvDtype::Int8 => KvFormat::Int8,
             },
         };
-        Self { layers: (0..shape.num_layers).map(|_| KvCache::new(layout)).collect(), pool, communicator }
+        let layers: Option<_> = (0..shape.num_layers).map(|_| KvCache::new(layout)).collect();
+        let tokens = shape.num_blocks * shape.block_size;
+        let too_large = || {
+            EngineError::Config(format!(
+                "a KV-cache of {tokens} tokens does not fit this machine's memory; \
+                 set engine.kv_cache_tokens lower"
+            ))
+        };
+        Ok(Self { layers: layers.ok_or_else(too_large)?, pool, communicator })
     }
 
     fn linear(&self, linear: &Linear, x: &Tensor) -> Result<Tensor, EngineError> {

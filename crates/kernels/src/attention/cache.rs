@@ -6,6 +6,7 @@ use half::slice::{HalfBitsSliceExt as _, HalfFloatSliceExt as _};
 use super::AttentionBatch;
 use crate::matrix::ROUNDER;
 use crate::simd::{LANES, Simd};
+use crate::zeroed::{ZeroIsValid, Zeroed};
 
 /// How numbers lie in the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,11 +69,10 @@ pub(super) enum Numbers {
     Int8(Store<i8>),
 }
 
-/// Zeroed memory is only touched, and so only resident, once it is used.
 #[derive(Debug)]
-pub(super) struct Store<N> {
-    keys: Vec<N>,
-    values: Vec<N>,
+pub(super) struct Store<N: Number> {
+    keys: Zeroed<N>,
+    values: Zeroed<N>,
     /// (part, slot); none if numbers need no scales.
     key_scales: Vec<f32>,
     value_scales: Vec<f32>,
@@ -94,7 +94,7 @@ impl<N> Part<'_, N> {
 }
 
 /// A number of the cache.
-pub(super) trait Number: Copy + Default + std::fmt::Debug + Send + Sync {
+pub(super) trait Number: ZeroIsValid + Default + std::fmt::Debug + Send + Sync {
     /// Whether a head's numbers share a scale.
     const SCALED: bool;
     /// Whether loading one is more than reading it.
@@ -161,15 +161,15 @@ impl Number for i8 {
 }
 
 impl<N: Number> Store<N> {
-    fn new(layout: &KvLayout) -> Self {
+    fn new(layout: &KvLayout) -> Option<Self> {
         let parts = layout.num_blocks * layout.num_kv_heads;
         let scales = |slots: usize| vec![0.0; if N::SCALED { parts * slots } else { 0 }];
-        Self {
-            keys: vec![N::default(); parts * layout.key_block()],
-            values: vec![N::default(); parts * layout.value_block()],
+        Some(Self {
+            keys: Zeroed::new(parts.checked_mul(layout.key_block())?)?,
+            values: Zeroed::new(parts.checked_mul(layout.value_block())?)?,
             key_scales: scales(layout.slots()),
             value_scales: scales(layout.slots()),
-        }
+        })
     }
 
     /// The first `used` slots of a block; of keys, all.
@@ -214,14 +214,14 @@ impl<N: Number> Store<N> {
 }
 
 impl KvCache {
-    /// An empty cache.
-    pub fn new(layout: KvLayout) -> Self {
+    /// An empty cache, which takes memory as it is filled. None where there is no such memory.
+    pub fn new(layout: KvLayout) -> Option<Self> {
         let numbers = match layout.format {
-            KvFormat::F16 => Numbers::F16(Store::new(&layout)),
-            KvFormat::F32 => Numbers::F32(Store::new(&layout)),
-            KvFormat::Int8 => Numbers::Int8(Store::new(&layout)),
+            KvFormat::F16 => Numbers::F16(Store::new(&layout)?),
+            KvFormat::F32 => Numbers::F32(Store::new(&layout)?),
+            KvFormat::Int8 => Numbers::Int8(Store::new(&layout)?),
         };
-        Self { layout, numbers }
+        Some(Self { layout, numbers })
     }
 
     /// Writes the batch's keys, rotated, and its values.

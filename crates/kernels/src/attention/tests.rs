@@ -50,7 +50,7 @@ impl Case {
     /// Runs all positions, `step` of each sequence at a time; outputs by sequence.
     fn run(&self, pool: &Pool, step: usize) -> Vec<Vec<f32>> {
         let KvLayout { head_dim, num_kv_heads, block_size, .. } = self.layout;
-        let mut cache = KvCache::new(self.layout);
+        let mut cache = KvCache::new(self.layout).expect("memory");
         let mut outputs = vec![Vec::new(); self.lengths.len()];
         for start in (0..*self.lengths.iter().max().expect("some")).step_by(step) {
             let (mut query, mut key, mut value, mut slots) = (vec![], vec![], vec![], vec![]);
@@ -224,5 +224,15 @@ proptest! {
     ) {
         let (format, tolerance) = FORMATS[format];
         check(&Case::new(format, block_size, 2 * half, group, &lengths), tolerance);
+    }
+}
+
+#[test]
+fn a_cache_that_no_machine_has_memory_for_is_refused() {
+    for format in [KvFormat::F16, KvFormat::F32, KvFormat::Int8] {
+        let layout =
+            |num_blocks| KvLayout { num_blocks, block_size: 16, num_kv_heads: 4, head_dim: 64, format };
+        assert!(KvCache::new(layout(4)).is_some());
+        assert!(KvCache::new(layout(1 << 40)).is_none() && KvCache::new(layout(usize::MAX / 4)).is_none());
     }
 }
