@@ -53,7 +53,7 @@ pub fn products(pool: &Pool, rows: &Rows, products: &mut [Product<'_>]) {
         .collect();
     let chunks: Vec<_> = blocks(rows)
         .flat_map(|block| work.iter().map(move |part| (part, block.clone())))
-        .flat_map(|(part, block)| chunks(part.0, block).map(move |chunk| (part, chunk)))
+        .flat_map(|(part, block)| chunks(part.0, 1, block).map(move |chunk| (part, chunk)))
         .collect();
     let form = pool.form();
     pool.run(chunks.len(), &|index| {
@@ -84,7 +84,7 @@ pub fn gated_product(pool: &Pool, rows: &Rows, gate: &Matrix, up: &Matrix, outpu
     check(up, rows, output.len());
     assert_eq!(gate.outputs(), up.outputs(), "gate and up are equally wide");
     let columns = Columns::new(output, gate.outputs());
-    let chunks: Vec<_> = blocks(rows).flat_map(|block| chunks(gate, block)).collect();
+    let chunks: Vec<_> = blocks(rows).flat_map(|block| chunks(gate, 2, block)).collect();
     let form = pool.form();
     pool.run(chunks.len(), &|index| {
         let Chunk { panels, rows: Range { start: first, end } } = &chunks[index];
@@ -117,9 +117,10 @@ fn blocks(rows: &Rows) -> impl Iterator<Item = Range<usize>> {
     (0..num_rows).step_by(step).map(move |first| first..(first + step).min(num_rows))
 }
 
-fn chunks(matrix: &Matrix, rows: Range<usize>) -> impl Iterator<Item = Chunk> {
+/// Pieces of as many products with matrices of one shape.
+fn chunks(matrix: &Matrix, products: usize, rows: Range<usize>) -> impl Iterator<Item = Chunk> {
     let num_panels = matrix.num_panels();
-    let multiply_adds = rows.len() * matrix.inputs() * matrix.outputs();
+    let multiply_adds = products * rows.len() * matrix.inputs() * matrix.outputs();
     let step = num_panels.div_ceil(multiply_adds.div_ceil(MULTIPLY_ADDS_PER_CHUNK).max(1)).max(1);
     let panels = (0..num_panels).step_by(step).map(move |first| first..(first + step).min(num_panels));
     panels.map(move |panels| Chunk { panels, rows: rows.clone() })

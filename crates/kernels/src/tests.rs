@@ -251,6 +251,40 @@ fn a_gate_that_is_far_closed_lets_nothing_through_and_one_far_open_all() {
     }
 }
 
+/// Rows of some 16 KiB: 70 are three blocks of rows, and all threads have pieces of each.
+pub(crate) const WIDE: usize = 217 * GROUP;
+
+pub(crate) fn a_long_prompt_is_cut_into_blocks_and_pieces_that_no_row_shows(matrix: &Matrix) {
+    let outputs = matrix.outputs();
+    assert_eq!(matrix.inputs(), WIDE);
+    let x = noise(5, 70 * WIDE);
+    for pool in pools() {
+        let together = product(&pool, matrix, &x, None, &vec![0.0; 70 * outputs]);
+        let mut gated = vec![0.0; 70 * outputs];
+        gated_product(&pool, &Rows::quantize(&pool, &x, WIDE), matrix, matrix, &mut gated);
+        for row in [0, 31, 32, 33, 63, 64, 69] {
+            let (x, columns) = (&x[row * WIDE..(row + 1) * WIDE], row * outputs..(row + 1) * outputs);
+            assert_eq!(
+                product(&pool, matrix, x, None, &vec![0.0; outputs]),
+                together[columns.clone()],
+                "{row}"
+            );
+            let mut alone = vec![0.0; outputs];
+            gated_product(&pool, &Rows::quantize(&pool, x, WIDE), matrix, matrix, &mut alone);
+            assert_eq!(alone, gated[columns], "{row}");
+        }
+    }
+}
+
+#[test]
+fn a_long_prompt_is_computed_as_each_row_alone() {
+    a_long_prompt_is_cut_into_blocks_and_pieces_that_no_row_shows(&Matrix::new(
+        70,
+        WIDE,
+        &noise(6, 70 * WIDE),
+    ));
+}
+
 #[test]
 fn nothing_of_no_rows_is_nothing() {
     for pool in pools() {

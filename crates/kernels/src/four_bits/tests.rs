@@ -4,7 +4,8 @@ use half::f16;
 use proptest::prelude::*;
 
 use crate::tests::{
-    a_bad_row_harms_itself_alone, a_gated_product_is_that_of_plain_loops, a_product_is_that_of_plain_loops,
+    WIDE, a_bad_row_harms_itself_alone, a_gated_product_is_that_of_plain_loops,
+    a_long_prompt_is_cut_into_blocks_and_pieces_that_no_row_shows, a_product_is_that_of_plain_loops,
     assert_close, company_changes_no_row, dequantized, noise, plain_product, pools, product, rounded,
 };
 use crate::{FourBits, GROUP, Matrix};
@@ -38,6 +39,11 @@ fn weights_are_what_their_groups_say() {
             }
         }
     }
+}
+
+#[test]
+fn a_long_prompt_is_computed_as_each_row_alone() {
+    a_long_prompt_is_cut_into_blocks_and_pieces_that_no_row_shows(&matrix(6, 70, WIDE));
 }
 
 proptest! {
