@@ -69,7 +69,7 @@ impl Case {
     fn run(&self, pool: &Pool, step: usize) -> Vec<Vec<f32>> {
         let KvLayout { block_size, num_kv_heads, head_dim, .. } = self.layout;
         let (width, kv_width) = (self.num_heads * head_dim, num_kv_heads * head_dim);
-        let mut cache = KvCache::new(self.layout).expect("memory");
+        let mut cache = KvCache::of_layers(self.layout, 1).and_then(|mut layers| layers.pop()).expect("memory");
         let mut outputs = vec![Vec::new(); self.sequences.len()];
         for start in (0..LEN_MAX).step_by(step) {
             let (mut query, mut key, mut value) = (Vec::new(), Vec::new(), Vec::new());

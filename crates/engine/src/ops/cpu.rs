@@ -25,7 +25,7 @@ impl CpuOps {
     /// An empty cache; what is computed is shared with other users of `pool`.
     ///
     /// # Errors
-    /// If a layer's part of the cache is more than there is memory.
+    /// If the cache is more than there is memory.
     pub fn new(
         shape: KvShape,
         pool: Arc<Pool>,
@@ -42,7 +42,7 @@ impl CpuOps {
                 KvDtype::Int8 => KvFormat::Int8,
             },
         };
-        let layers: Option<_> = (0..shape.num_layers).map(|_| KvCache::new(layout)).collect();
+        let layers = KvCache::of_layers(layout, shape.num_layers);
         let tokens = shape.num_blocks * shape.block_size;
         let too_large = || {
             EngineError::Config(format!(
@@ -135,7 +135,10 @@ impl Ops for CpuOps {
         };
         let bias = bias(output)?;
         let rows = self.norm_rows(x, norm)?;
-        logits.resize(rows.num_rows() * matrix.outputs(), 0.0);
+        // Each number is written; what is there from the step before costs no time.
+        let len = rows.num_rows() * matrix.outputs();
+        logits.reserve_exact(len.saturating_sub(logits.len()));
+        logits.resize(len, 0.0);
         let product = Product { matrix, bias: bias.as_deref(), output: logits, add: false };
         products(&self.pool, &rows, &mut [product]);
         Ok(())

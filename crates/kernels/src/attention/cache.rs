@@ -74,8 +74,8 @@ pub(super) struct Store<N: Number> {
     keys: Zeroed<N>,
     values: Zeroed<N>,
     /// (part, slot); none if numbers need no scales.
-    key_scales: Vec<f32>,
-    value_scales: Vec<f32>,
+    key_scales: Zeroed<f32>,
+    value_scales: Zeroed<f32>,
 }
 
 /// One block's part for one head.
@@ -107,7 +107,7 @@ pub(super) trait Number: ZeroIsValid + Default + std::fmt::Debug + Send + Sync {
     fn convert(head: &[f32], to: &mut [Self]) -> f32;
 }
 
-/// The bits of an `f16`: of zeros that are integers, memory is not touched.
+/// The bits of an `f16`.
 impl Number for u16 {
     const SCALED: bool = false;
     const IS_NARROW: bool = true;
@@ -162,13 +162,13 @@ impl Number for i8 {
 
 impl<N: Number> Store<N> {
     fn new(layout: &KvLayout) -> Option<Self> {
-        let parts = layout.num_blocks * layout.num_kv_heads;
-        let scales = |slots: usize| vec![0.0; if N::SCALED { parts * slots } else { 0 }];
+        let parts = layout.num_blocks.checked_mul(layout.num_kv_heads)?;
+        let scales = if N::SCALED { parts.checked_mul(layout.slots())? } else { 0 };
         Some(Self {
             keys: Zeroed::new(parts.checked_mul(layout.key_block())?)?,
             values: Zeroed::new(parts.checked_mul(layout.value_block())?)?,
-            key_scales: scales(layout.slots()),
-            value_scales: scales(layout.slots()),
+            key_scales: Zeroed::new(scales)?,
+            value_scales: Zeroed::new(scales)?,
         })
     }
 
@@ -214,8 +214,21 @@ impl<N: Number> Store<N> {
 }
 
 impl KvCache {
-    /// An empty cache, which takes memory as it is filled. None where there is no such memory.
-    pub fn new(layout: KvLayout) -> Option<Self> {
+    /// Empty caches, one a layer, which take memory as they are filled. None where there is not that much memory: each
+    /// might be promised what all of them together would never get.
+    pub fn of_layers(layout: KvLayout, num_layers: usize) -> Option<Vec<Self>> {
+        let per_block = layout.key_block() + layout.value_block();
+        let blocks = num_layers.checked_mul(layout.num_blocks)?.checked_mul(layout.num_kv_heads)?;
+        let numbers = blocks.checked_mul(per_block)?;
+        match layout.format {
+            KvFormat::F16 => drop(Zeroed::<u16>::new(numbers)?),
+            KvFormat::F32 => drop(Zeroed::<f32>::new(numbers)?),
+            KvFormat::Int8 => drop(Zeroed::<i8>::new(numbers)?),
+        }
+        (0..num_layers).map(|_| Self::new(layout)).collect()
+    }
+
+    fn new(layout: KvLayout) -> Option<Self> {
         let numbers = match layout.format {
             KvFormat::F16 => Numbers::F16(Store::new(&layout)?),
             KvFormat::F32 => Numbers::F32(Store::new(&layout)?),

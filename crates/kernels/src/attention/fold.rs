@@ -74,7 +74,7 @@ impl<N: Number> Work for FoldBlocks<'_, N> {
     #[inline(always)]
     fn run<S: Simd>(mut self, simd: S) {
         let num_queries = self.queries.len();
-        let is_wide = S::SUMS == QUERIES_MAX;
+        let is_wide = S::IS_WIDE;
         let mut first = 0;
         // As many sums side by side as keep both multipliers of a processor busy, and as registers hold.
         while first < num_queries {
@@ -114,11 +114,11 @@ impl<N: Number> FoldBlocks<'_, N> {
         }
         let (mut vector, dim_vectors) = (0, self.queries.dims / LANES);
         while vector + V <= dim_vectors {
-            self.add_values::<S, Q, V>(simd, first, vector);
+            self.add_values::<S, Q, V>(simd, first, vector, most);
             vector += V;
         }
         for vector in vector..dim_vectors {
-            self.add_values::<S, Q, 1>(simd, first, vector);
+            self.add_values::<S, Q, 1>(simd, first, vector, most);
         }
         self.parts = parts;
         Q
@@ -220,9 +220,16 @@ impl<N: Number> FoldBlocks<'_, N> {
         state.total += simd.sum(total);
     }
 
-    /// Adds values, times their weights, to `D` vectors of the sums of `Q` queries.
+    /// Adds the values of the `most` positions that one of `Q` queries sees, times their weights, to `D` vectors of their
+    /// sums.
     #[inline(always)]
-    fn add_values<S: Simd, const Q: usize, const D: usize>(&mut self, simd: S, first: usize, vector: usize) {
+    fn add_values<S: Simd, const Q: usize, const D: usize>(
+        &mut self,
+        simd: S,
+        first: usize,
+        vector: usize,
+        most: usize,
+    ) {
         let Queries { slots, dims, sums, weights, .. } = &mut *self.queries;
         let (slots, dim_vectors) = (*slots, *dims / LANES);
         let (sums, _) = sums.as_chunks_mut::<LANES>();
@@ -236,7 +243,7 @@ impl<N: Number> FoldBlocks<'_, N> {
         }
         for (block, part) in self.parts.iter().enumerate() {
             let (values, _) = part.values.as_chunks::<LANES>();
-            let used = values.len() / dim_vectors;
+            let used = (values.len() / dim_vectors).min(most - block * self.position.block_size);
             let mut of_queries: [&[f32]; Q] = [&[]; Q];
             for (index, weights_of) in of_queries.iter_mut().enumerate() {
                 *weights_of = &weights[(index * BLOCKS_PER_FOLD + block) * slots..][..used];

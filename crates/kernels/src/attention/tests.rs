@@ -50,7 +50,8 @@ impl Case {
     /// Runs all positions, `step` of each sequence at a time; outputs by sequence.
     fn run(&self, pool: &Pool, step: usize) -> Vec<Vec<f32>> {
         let KvLayout { head_dim, num_kv_heads, block_size, .. } = self.layout;
-        let mut cache = KvCache::new(self.layout).expect("memory");
+        let mut cache =
+            KvCache::of_layers(self.layout, 1).and_then(|mut layers| layers.pop()).expect("memory");
         let mut outputs = vec![Vec::new(); self.lengths.len()];
         for start in (0..*self.lengths.iter().max().expect("some")).step_by(step) {
             let (mut query, mut key, mut value, mut slots) = (vec![], vec![], vec![], vec![]);
@@ -232,7 +233,11 @@ fn a_cache_that_no_machine_has_memory_for_is_refused() {
     for format in [KvFormat::F16, KvFormat::F32, KvFormat::Int8] {
         let layout =
             |num_blocks| KvLayout { num_blocks, block_size: 16, num_kv_heads: 4, head_dim: 64, format };
-        assert!(KvCache::new(layout(4)).is_some());
-        assert!(KvCache::new(layout(1 << 40)).is_none() && KvCache::new(layout(usize::MAX / 4)).is_none());
+        assert_eq!(KvCache::of_layers(layout(4), 3).map(|layers| layers.len()), Some(3));
+        for (num_blocks, num_layers) in
+            [(1 << 40, 1), (1 << 28, 1 << 12), (usize::MAX / 2, 1), (1 << 40, usize::MAX)]
+        {
+            assert!(KvCache::of_layers(layout(num_blocks), num_layers).is_none());
+        }
     }
 }
