@@ -49,8 +49,8 @@ impl Logits {
     }
 }
 
-/// As many numbers are kept between steps, 16 MiB: those of a batch, but not of a long prompt that is scored.
-const LOGITS_KEPT: usize = 4 << 20;
+/// As many numbers are kept between steps, 32 MiB: those of a batch, but not of a long prompt that is scored.
+const LOGITS_KEPT: usize = 8 << 20;
 
 /// A real model.
 #[derive(Debug)]

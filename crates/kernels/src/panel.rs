@@ -23,6 +23,7 @@ pub(crate) struct PanelSums<'a> {
 impl Work for PanelSums<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
+        const { assert!(S::ROWS <= 4, "larger tiles have no arm below") };
         let Self { panel, rows, first, sums } = self;
         for (index, sums) in sums.chunks_mut(S::ROWS).enumerate() {
             let first = first + index * S::ROWS;
@@ -139,7 +140,7 @@ fn tile_of_4_bits<S: Simd, const M: usize>(
 #[inline(always)]
 fn prefetch<S: Simd, const M: usize>(simd: S, weights: &Quad) {
     // For a few rows the processor finds the way by itself.
-    if M == S::ROWS {
+    if M > 2 {
         for weights in weights {
             simd.prefetch(weights, PREFETCH_BYTES);
         }

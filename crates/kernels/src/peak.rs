@@ -30,14 +30,14 @@ const ROUNDS: usize = 1 << 18;
 /// all.
 pub fn multiply_bytes(pool: &Pool) -> u64 {
     let vectors = black_box([[WEIGHT; PRODUCTS * LANES]; VECTORS]);
-    run_on_all(pool, |form, sums| form.run(Bytes { vectors: &vectors, rounds: ROUNDS, sums }));
+    run_on_all(pool, |form, sums| form.run(All(Bytes { vectors: &vectors, rounds: ROUNDS, sums })));
     pool.num_threads() as u64 * (ROUNDS * VECTORS * SUMS * LANES * PRODUCTS) as u64
 }
 
 /// The same with floats, as attention multiplies.
 pub fn multiply_floats(pool: &Pool) -> u64 {
     let vectors = black_box([[1.0; LANES]; VECTORS]);
-    run_on_all(pool, |form, sums| form.run(Floats { vectors: &vectors, rounds: ROUNDS, sums }));
+    run_on_all(pool, |form, sums| form.run(All(Floats { vectors: &vectors, rounds: ROUNDS, sums })));
     pool.num_threads() as u64 * (ROUNDS * VECTORS * SUMS * LANES) as u64
 }
 
@@ -74,27 +74,35 @@ const WEIGHT: u8 = 127;
 /// 1, 1, 1 and 1.
 const INPUTS: i32 = 0x0101_0101;
 
+/// Multiplies for as many of the sums, from the `first` one, as registers hold.
+trait Multiply {
+    fn multiply<S: Simd, const N: usize>(&mut self, simd: S, first: usize);
+}
+
+/// For all sums.
+struct All<M>(M);
+
+impl<M: Multiply> Work for All<M> {
+    #[inline(always)]
+    fn run<S: Simd>(mut self, simd: S) {
+        if S::IS_WIDE {
+            return self.0.multiply::<S, SUMS>(simd, 0);
+        }
+        for first in (0..SUMS).step_by(SUMS_OF_FEW) {
+            self.0.multiply::<S, SUMS_OF_FEW>(simd, first);
+        }
+    }
+}
+
 struct Bytes<'a> {
     vectors: &'a [[u8; PRODUCTS * LANES]; VECTORS],
     rounds: usize,
     sums: &'a mut Sums,
 }
 
-impl Work for Bytes<'_> {
+impl Multiply for Bytes<'_> {
     #[inline(always)]
-    fn run<S: Simd>(mut self, simd: S) {
-        if S::SUMS == 8 {
-            return self.fill::<S, SUMS>(simd, 0);
-        }
-        for first in (0..SUMS).step_by(SUMS_OF_FEW) {
-            self.fill::<S, SUMS_OF_FEW>(simd, first);
-        }
-    }
-}
-
-impl Bytes<'_> {
-    #[inline(always)]
-    fn fill<S: Simd, const N: usize>(&mut self, simd: S, first: usize) {
+    fn multiply<S: Simd, const N: usize>(&mut self, simd: S, first: usize) {
         let mut sums = [simd.splat_i32(0); N];
         for _ in 0..self.rounds {
             // Without it, plain loops would be worked out before they run.
@@ -118,21 +126,9 @@ struct Floats<'a> {
     sums: &'a mut Sums,
 }
 
-impl Work for Floats<'_> {
+impl Multiply for Floats<'_> {
     #[inline(always)]
-    fn run<S: Simd>(mut self, simd: S) {
-        if S::SUMS == 8 {
-            return self.fill::<S, SUMS>(simd, 0);
-        }
-        for first in (0..SUMS).step_by(SUMS_OF_FEW) {
-            self.fill::<S, SUMS_OF_FEW>(simd, first);
-        }
-    }
-}
-
-impl Floats<'_> {
-    #[inline(always)]
-    fn fill<S: Simd, const N: usize>(&mut self, simd: S, first: usize) {
+    fn multiply<S: Simd, const N: usize>(&mut self, simd: S, first: usize) {
         let mut sums = [simd.splat(0.0); N];
         for _ in 0..self.rounds {
             let inputs = black_box([1.0; N]);
@@ -186,9 +182,9 @@ mod tests {
         let expected = (rounds * VECTORS) as f32;
         for form in Form::all() {
             let mut sums = [[0.0; LANES]; SUMS];
-            form.run(Floats { vectors: &[[1.0; LANES]; VECTORS], rounds, sums: &mut sums });
+            form.run(All(Floats { vectors: &[[1.0; LANES]; VECTORS], rounds, sums: &mut sums }));
             assert_eq!(sums, [[expected; LANES]; SUMS], "{form:?}");
-            form.run(Bytes { vectors: &[[WEIGHT; PRODUCTS * LANES]; VECTORS], rounds, sums: &mut sums });
+            form.run(All(Bytes { vectors: &[[WEIGHT; PRODUCTS * LANES]; VECTORS], rounds, sums: &mut sums }));
             // Each product is -1, and 127 where the 128 is still added.
             let of_each = sums[0][0] / (expected * PRODUCTS as f32);
             assert!([-1.0, 127.0].contains(&of_each), "{form:?}: {of_each}");

@@ -124,9 +124,9 @@ impl Transformer {
         for (index, layer) in self.layers.iter().enumerate() {
             x = self.layer(index, layer, x, &rope, batch, ops)?;
         }
-        logits.clear();
         if batch.logit_rows.is_empty() {
             // Part of a prompt. CUDA refuses tensors without numbers.
+            logits.clear();
             return Ok(());
         }
         let rows = Tensor::new(batch.logit_rows.as_slice(), &self.device)?;

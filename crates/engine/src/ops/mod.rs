@@ -37,12 +37,7 @@ pub trait Ops: Send {
         norm: &Norm,
         output: &Linear,
         logits: &mut Vec<f32>,
-    ) -> Result<(), EngineError> {
-        for computed in self.norm_linears(x, norm, &[output])? {
-            *logits = computed.flatten_all()?.to_vec1()?;
-        }
-        Ok(())
-    }
+    ) -> Result<(), EngineError>;
 
     /// Norms (T, in), and returns `silu(gate) · up` of what comes of it.
     fn norm_swiglu(&self, x: &Tensor, norm: &Norm, gate: &Linear, up: &Linear)
@@ -61,7 +56,8 @@ pub trait Ops: Send {
         batch: &Batch,
     ) -> Result<Tensor, EngineError>;
 
-    /// `sum` and what a layer makes of `x`; where ranks share the layer, what all of them make.
+    /// `sum` and what a layer makes of `x`; where ranks share the layer, what all of them make. The memory of `sum` may
+    /// be written to: nobody else may hold it.
     fn linear_add(&self, x: &Tensor, linear: &Linear, sum: Tensor) -> Result<Tensor, EngineError>;
 }
 

@@ -100,6 +100,17 @@ impl Ops for TensorOps {
         linears.iter().map(|linear| tensor_linear(linear, &x)).collect()
     }
 
+    fn logits(
+        &self,
+        x: &Tensor,
+        norm: &Norm,
+        output: &Linear,
+        logits: &mut Vec<f32>,
+    ) -> Result<(), EngineError> {
+        *logits = tensor_linear(output, &self.norm(x, norm)?)?.flatten_all()?.to_vec1()?;
+        Ok(())
+    }
+
     fn norm_swiglu(
         &self,
         x: &Tensor,

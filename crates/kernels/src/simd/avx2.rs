@@ -49,7 +49,7 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     type Quad = __m256i;
 
     const KEEPS_OFFSET: bool = VNNI;
-    const SUMS: usize = 4;
+    const IS_WIDE: bool = false;
     const ROWS: usize = if VNNI { 1 } else { 4 };
 
     #[inline(always)]

@@ -42,7 +42,7 @@ impl Simd for Avx512 {
     type Quad = __m512i;
 
     const KEEPS_OFFSET: bool = true;
-    const SUMS: usize = 8;
+    const IS_WIDE: bool = true;
     const ROWS: usize = 4;
 
     #[inline(always)]

@@ -35,8 +35,8 @@ pub(crate) trait Simd: Copy + Debug + Send + Sync {
     /// Four signed bytes, the same for all lanes.
     type Quad: Copy;
 
-    /// How many sums of sixteen lanes registers hold, beside what is added to them.
-    const SUMS: usize;
+    /// Whether there are 32 registers of sixteen lanes each, and not 16 of fewer.
+    const IS_WIDE: bool;
 
     /// Of how many rows products are computed together, four at most, so that each weight is loaded once for all of
     /// them: as many as registers hold sums of, or, where products are slow anyway, as make preparing weights pay.

@@ -18,7 +18,7 @@ impl Simd for Portable {
     type Quad = [i32; 4];
 
     const KEEPS_OFFSET: bool = true;
-    const SUMS: usize = 4;
+    const IS_WIDE: bool = false;
     const ROWS: usize = 4;
 
     #[inline(always)]
