@@ -18,6 +18,9 @@ use tokio::sync::{mpsc, oneshot};
 use crate::executor::{Message, Published, Reply};
 use crate::openapi;
 
+/// How many epochs a gateway may be ahead of the controller that it tells, which may have lost its log. Each epoch is a
+/// controller that took over; one that is made up must not use up all there are.
+const EPOCHS_AHEAD_MAX: u64 = 1_000_000;
 /// A gateway hears within this time, be there news or not.
 const WATCH_TIMEOUT: Duration = Duration::from_millis(900);
 /// The most decisions that are listed.
@@ -97,6 +100,11 @@ impl Front {
 async fn watch(Shared(front): Shared<Front>, request: Request) -> Result<Response, Failed> {
     let report: evidence::Report = read(&front, request).await?;
     let has = report.routes_by;
+    let known = front.published.table.borrow().as_ref().map_or(0, |table| table.epoch);
+    if has.0 > known.saturating_add(EPOCHS_AHEAD_MAX) {
+        let message = "no controller has decided in that epoch, nor will one soon";
+        return Err(ApiError::invalid("routes_by", message).into());
+    }
     let gone = |_| ApiError::new(ErrorCode::Unavailable, "the controller is ending");
     front.messages.send(Message::Report(Box::new(report))).await.map_err(gone)?;
     let mut tables = front.published.table.subscribe();

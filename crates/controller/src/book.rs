@@ -29,6 +29,17 @@ impl Entry {
     pub(crate) fn active(&self) -> Option<&Rollout> {
         self.rollout.as_ref().filter(|rollout| rollout.is_active())
     }
+
+    /// The share of the users that have the new version of the rollout. When that is over, another version may have
+    /// been pinned since.
+    pub(crate) fn percent(&self) -> f64 {
+        match &self.rollout {
+            None => 0.0,
+            Some(rollout) if rollout.is_active() => f64::from(rollout.weight()) / 100.0,
+            Some(rollout) if rollout.spec.to == self.stable => 100.0,
+            Some(_) => 0.0,
+        }
+    }
 }
 
 impl Book {

@@ -121,8 +121,13 @@ impl Rollout {
     }
 
     /// Follows its owner, and says what that means. An abort is always possible before the end, and always leads to
-    /// the stable version.
-    pub fn command(&self, command: Command, now_ms: u64) -> Result<(Self, String), Refused> {
+    /// the stable version; users go only where a worker is, whoever asks.
+    pub fn command(
+        &self,
+        command: Command,
+        canary_workers: u32,
+        now_ms: u64,
+    ) -> Result<(Self, String), Refused> {
         let refuse = |why: String| Err(Refused(why));
         let outcome = match self.phase {
             Phase::Done { outcome } => {
@@ -140,6 +145,9 @@ impl Rollout {
                 Phase::Draining { outcome: Outcome::Reverted },
                 &format!("all users go back to {}", self.stable),
             ),
+            Command::Pause if outcome.is_some() => {
+                refuse("all users have moved already, and nothing is left to pause".into())
+            }
             Command::Pause | Command::Resume => {
                 let paused = command == Command::Pause;
                 if paused == self.paused {
@@ -150,7 +158,11 @@ impl Rollout {
             }
             Command::Promote | Command::PromoteFully => match outcome {
                 Some(Outcome::Promoted) => refuse("it is being promoted already".into()),
-                Some(_) => refuse("it is being reverted; start another one".into()),
+                Some(_) => refuse("it is being reverted; start another one when that is done".into()),
+                None if canary_workers == 0 => refuse(format!(
+                    "no worker of {} takes requests, and its users would have no answers; start one first",
+                    self.spec.to
+                )),
                 None => {
                     let next = match command {
                         Command::Promote => self.after_this(),

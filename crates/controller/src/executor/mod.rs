@@ -276,6 +276,7 @@ impl Executor {
                 gone => format!("no worker of {gone} has been known for a while, and {version} has some"),
             };
             let entry = Entry { stable: version.clone(), ..entry };
+            self.live.entry(model.clone()).or_default().reason.clone_from(&reason);
             self.write(Action::Pinned, &model, entry, reason, None, now_ms).await?;
         }
         Ok(())
@@ -338,7 +339,7 @@ impl Executor {
             let status = Status {
                 model: model.clone(),
                 stable: entry.stable.clone(),
-                percent: entry.rollout.as_ref().map_or(0.0, |rollout| f64::from(rollout.weight()) / 100.0),
+                percent: entry.percent(),
                 rollout: entry.rollout.clone(),
                 reason: live.map(|live| live.reason.clone()).unwrap_or_default(),
                 assessment: live.and_then(Live::assessment),

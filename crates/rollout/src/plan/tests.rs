@@ -131,8 +131,22 @@ fn blue_green_switches_once_and_back_at_once() {
     assert_eq!(phase(&decided(&switched, Verdict::Insufficient, 299)), None);
     let promoted = decided(&switched, Verdict::Insufficient, 300);
     assert_eq!(phase(&promoted), Some(Phase::Draining { outcome: Outcome::Promoted }));
-    let (back, _) = switched.command(Command::Abort, 2_000).unwrap();
+    let (back, _) = switched.command(Command::Abort, 0, 2_000).unwrap();
     assert_eq!((back.weight(), back.winner()), (0, "1"));
+}
+
+#[test]
+fn an_owner_hears_what_cannot_be_done() {
+    let warming = of(Strategy::BlueGreen { keep_s: 300 });
+    for command in [Command::Promote, Command::PromoteFully] {
+        let refused = warming.command(command, 0, 1_000).unwrap_err();
+        assert!(refused.0.starts_with("no worker of 2 takes requests"), "{refused}");
+        assert!(warming.command(command, 1, 1_000).is_ok());
+    }
+    let (draining, _) = warming.command(Command::Abort, 1, 1_000).unwrap();
+    for command in [Command::Pause, Command::Promote, Command::Abort, Command::Resume] {
+        assert!(draining.command(command, 1, 2_000).is_err(), "{command:?}");
+    }
 }
 
 #[test]
@@ -271,7 +285,9 @@ proptest! {
                 assessment: assessment.as_ref(), fleet: moment.fleet.clone(), warm: &WARM, warm_failure: None,
             };
             prop_assert!(rollout.routes().versions.iter().any(|route| route.weight > 0));
-            if let Some(Ok((next, _))) = moment.command.map(|command| rollout.command(command, now_ms)) {
+            if let Some(Ok((next, _))) = moment.command.map(|command| rollout.command(command, moment.fleet.canary_workers, now_ms)) {
+                let is_promotion = matches!(moment.command, Some(Command::Promote | Command::PromoteFully));
+                prop_assert!(!is_promotion || moment.fleet.canary_workers > 0);
                 if moment.command == Some(Command::Abort) {
                     prop_assert_eq!(next.winner(), "1");
                     prop_assert_eq!(next.weight(), 0);
@@ -296,7 +312,7 @@ proptest! {
             }
             rollout = next;
         }
-        let aborted = rollout.command(Command::Abort, now_ms);
+        let aborted = rollout.command(Command::Abort, 0, now_ms);
         match rollout.phase {
             Phase::Done { .. } | Phase::Draining { outcome: Outcome::Reverted } => prop_assert!(aborted.is_err()),
             _ => {

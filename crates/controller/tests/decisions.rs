@@ -1,4 +1,5 @@
-//! `stable` and `canary` follow what a controller decides, whatever the place that keeps them is like.
+//! What a controller refuses to decide; and `stable` and `canary`, which follow what it does, whatever the place that
+//! keeps them is like.
 
 #![expect(clippy::expect_used, reason = "all of it is test")]
 
@@ -254,5 +255,36 @@ async fn a_slow_registry_holds_up_nothing_but_what_waits_for_its_word() {
     assert_eq!(status, 404);
     drop(held);
     running.shows("slow", "/stable", "2").await;
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_owner_sends_users_where_no_worker_is() {
+    let (folder, kept) = (folder(), Kept::with(&[]));
+    let running = Running::start(folder.path(), &kept, &["chat"]).await;
+    running.shows("chat", "/stable", "1").await;
+    running.post("/v1/rollouts", to("9")).await;
+    for command in ["promote", "promote-fully"] {
+        let url = format!("{}/v1/rollouts/chat/{command}", running.base);
+        let (status, text) = ask(url, Some(Value::Null)).await;
+        assert!(status == 400 && text.contains("no worker of 9 takes requests"), "{status} {text}");
+    }
+    running.shows("chat", "/rollout/phase/kind", "warming").await;
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_epoch_that_no_controller_reaches_is_refused() {
+    let (folder, kept) = (folder(), Kept::with(&[]));
+    let running = Running::start(folder.path(), &kept, &["chat"]).await;
+    running.shows("chat", "/stable", "1").await;
+    let told = Report { gateway: "b".into(), routes_by: (u64::MAX - 1, 1), ..Report::default() };
+    let body = serde_json::to_value(&told).expect("JSON");
+    let (status, text) = ask(format!("{}/internal/watch", running.base), Some(body)).await;
+    assert!(status == 400 && text.contains("routes_by"), "{status} {text}");
+    running.end().await;
+    let running = Running::start(folder.path(), &kept, &["chat"]).await;
+    running.shows("chat", "/stable", "1").await;
+    running.post("/v1/rollouts", to("2")).await;
     running.end().await;
 }
