@@ -217,24 +217,21 @@ impl KvCache {
     /// Empty caches, one a layer, which take memory as they are filled. None where there is not that much memory: each
     /// might be promised what all of them together would never get.
     pub fn of_layers(layout: KvLayout, num_layers: usize) -> Option<Vec<Self>> {
-        let per_block = layout.key_block() + layout.value_block();
-        let blocks = num_layers.checked_mul(layout.num_blocks)?.checked_mul(layout.num_kv_heads)?;
-        let numbers = blocks.checked_mul(per_block)?;
         match layout.format {
-            KvFormat::F16 => drop(Zeroed::<u16>::new(numbers)?),
-            KvFormat::F32 => drop(Zeroed::<f32>::new(numbers)?),
-            KvFormat::Int8 => drop(Zeroed::<i8>::new(numbers)?),
+            KvFormat::F16 => Self::of(layout, num_layers, Numbers::F16),
+            KvFormat::F32 => Self::of(layout, num_layers, Numbers::F32),
+            KvFormat::Int8 => Self::of(layout, num_layers, Numbers::Int8),
         }
-        (0..num_layers).map(|_| Self::new(layout)).collect()
     }
 
-    fn new(layout: KvLayout) -> Option<Self> {
-        let numbers = match layout.format {
-            KvFormat::F16 => Numbers::F16(Store::new(&layout)?),
-            KvFormat::F32 => Numbers::F32(Store::new(&layout)?),
-            KvFormat::Int8 => Numbers::Int8(Store::new(&layout)?),
-        };
-        Some(Self { layout, numbers })
+    fn of<N: Number>(
+        layout: KvLayout,
+        num_layers: usize,
+        numbers: fn(Store<N>) -> Numbers,
+    ) -> Option<Vec<Self>> {
+        let parts = num_layers.checked_mul(layout.num_blocks)?.checked_mul(layout.num_kv_heads)?;
+        drop(Zeroed::<N>::new(parts.checked_mul(layout.key_block() + layout.value_block())?)?);
+        (0..num_layers).map(|_| Some(Self { layout, numbers: numbers(Store::new(&layout)?) })).collect()
     }
 
     /// Writes the batch's keys, rotated, and its values.

@@ -74,15 +74,14 @@ impl<N: Number> Work for FoldBlocks<'_, N> {
     #[inline(always)]
     fn run<S: Simd>(mut self, simd: S) {
         let num_queries = self.queries.len();
-        let is_wide = S::IS_WIDE;
         let mut first = 0;
         // As many sums side by side as keep both multipliers of a processor busy, and as registers hold.
         while first < num_queries {
             first += match num_queries - first {
-                QUERIES_MAX.. if is_wide => self.fold::<S, QUERIES_MAX, 2>(simd, first),
-                4.. if is_wide => self.fold::<S, 4, 4>(simd, first),
-                3 if is_wide => self.fold::<S, 3, 4>(simd, first),
-                2 if is_wide => self.fold::<S, 2, 4>(simd, first),
+                QUERIES_MAX.. if S::IS_WIDE => self.fold::<S, QUERIES_MAX, 2>(simd, first),
+                4.. if S::IS_WIDE => self.fold::<S, 4, 4>(simd, first),
+                3 if S::IS_WIDE => self.fold::<S, 3, 4>(simd, first),
+                2 if S::IS_WIDE => self.fold::<S, 2, 4>(simd, first),
                 4.. => self.fold::<S, 4, 1>(simd, first),
                 3 => self.fold::<S, 3, 1>(simd, first),
                 2 => self.fold::<S, 2, 2>(simd, first),
@@ -96,31 +95,31 @@ impl<N: Number> FoldBlocks<'_, N> {
     /// `Q` queries with all blocks, `V` vectors at a time. What is done for one query depends on neither. Returns `Q`.
     #[inline(always)]
     fn fold<S: Simd, const Q: usize, const V: usize>(&mut self, simd: S, first: usize) -> usize {
-        let Position { first: position, group, start, block_size } = self.position;
+        let Self { parts, position, .. } = *self;
+        let Position { first: position_of_first, group, start, block_size } = position;
         // A query sees positions up to its own, as far as they are in these blocks.
         let mut visible = [0; Q];
         for (index, visible) in visible.iter_mut().enumerate() {
-            *visible = (position + (first + index) / group + 1).saturating_sub(start);
+            *visible = (position_of_first + (first + index) / group + 1).saturating_sub(start);
         }
         let most = visible[Q - 1];
         if most == 0 {
             return Q;
         }
-        let parts = self.parts;
-        self.parts = &parts[..parts.len().min(most.div_ceil(block_size))];
-        self.score::<S, Q, V>(simd, first);
+        let seen = &parts[..parts.len().min(most.div_ceil(block_size))];
+        let mut seen = FoldBlocks { queries: &mut *self.queries, parts: seen, position };
+        seen.score::<S, Q, V>(simd, first);
         for (index, visible) in visible.into_iter().enumerate() {
-            self.weigh(simd, first, index, visible);
+            seen.weigh(simd, first, index, visible);
         }
-        let (mut vector, dim_vectors) = (0, self.queries.dims / LANES);
+        let (mut vector, dim_vectors) = (0, seen.queries.dims / LANES);
         while vector + V <= dim_vectors {
-            self.add_values::<S, Q, V>(simd, first, vector, most);
+            seen.add_values::<S, Q, V>(simd, first, vector, most);
             vector += V;
         }
         for vector in vector..dim_vectors {
-            self.add_values::<S, Q, 1>(simd, first, vector, most);
+            seen.add_values::<S, Q, 1>(simd, first, vector, most);
         }
-        self.parts = parts;
         Q
     }
 
