@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use evidence::Report;
 use protocol::ApiError;
-use rollout::{Assessment, Command, Decision, Observed, Phase, Rollout, Spec};
+use rollout::{Assessment, Command, Decision, Fleet, Observed, Phase, Rollout, Spec};
 use routing::RouteTable;
 use telemetry::ControllerMetrics;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -282,11 +282,14 @@ impl Executor {
         Ok(())
     }
 
+    fn fleet(&mut self, rollout: &Rollout, now_ms: u64) -> Fleet {
+        self.gateways.fleet(rollout, (self.book.epoch, self.book.seq), now_ms)
+    }
+
     /// Asks the plan what is next, and does it.
     async fn advance(&mut self, rollout: &Rollout, now_ms: u64) -> Result<(), ControllerError> {
         let model = &rollout.spec.model;
-        let table = (self.book.epoch, self.book.seq);
-        let fleet = self.gateways.fleet(rollout, table, now_ms);
+        let fleet = self.fleet(rollout, now_ms);
         let live = self.live.entry(model.clone()).or_default();
         match rollout.evidence_step() {
             Some(step) if live.watched.as_ref().is_none_or(|watched| watched.step != step) => {

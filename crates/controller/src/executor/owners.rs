@@ -77,8 +77,7 @@ impl Executor {
         let Some(rollout) = rollout else {
             return Err(ApiError::new(ErrorCode::NotFound, format!("`{model}` has no rollout")));
         };
-        let table = (self.book.epoch, self.book.seq);
-        let canary_workers = self.gateways.fleet(&rollout, table, now_ms).canary_workers;
+        let canary_workers = self.fleet(&rollout, now_ms).canary_workers;
         let (next, reason) = rollout
             .command(command, canary_workers, now_ms)
             .map_err(|refused| ApiError::new(ErrorCode::InvalidRequest, refused.to_string()))?;
