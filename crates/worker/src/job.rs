@@ -5,6 +5,10 @@ use engine::{LoadedModel, Request};
 use protocol::{ApiError, Generation};
 use uuid::Uuid;
 
+use crate::app::unix_s;
+use crate::format::Envelope;
+use crate::format::respond::Delivery;
+
 /// Everything that the answers of one client request share.
 #[derive(Debug)]
 pub(crate) struct Job {
@@ -23,6 +27,22 @@ pub(crate) struct Job {
 const PROMPT_LOGPROBS_MAX: usize = 1 << 18;
 
 impl Job {
+    /// What its answers repeat, under an id of this kind, and how they are wanted.
+    pub(crate) fn framed(self, kind: &str, model: &LoadedModel) -> (Envelope, Delivery) {
+        let Self { generation, prompts, request_id, n, .. } = self;
+        let stream = generation.stream.unwrap_or(false);
+        let envelope = Envelope {
+            id: format!("{kind}-{request_id}"),
+            created: unix_s(),
+            model: model.name().to_owned(),
+            version: model.version().to_owned(),
+            return_token_ids: generation.return_token_ids.unwrap_or(false),
+            prompts,
+            tokenizer: model.tokenizer().clone(),
+        };
+        (envelope, Delivery { stream, include_usage: generation.include_usage(), n })
+    }
+
     /// One engine request an answer: for each prompt, `n` of them. Blames `prompt_param` for prompts that do not fit.
     pub(crate) fn requests(
         &self,

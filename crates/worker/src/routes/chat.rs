@@ -13,11 +13,10 @@ use protocol::{ApiError, ChatRequest, ErrorCode, Generation, chat_digests};
 use serde_json::Value;
 
 use super::request_id;
-use crate::app::{App, unix_s};
+use crate::app::App;
 use crate::body::RequestBody;
-use crate::format::Envelope;
 use crate::format::chat::ChatFormat;
-use crate::format::respond::{Delivery, respond};
+use crate::format::respond::respond;
 use crate::job::{Job, check_bytes};
 
 pub(crate) async fn chat(
@@ -54,18 +53,7 @@ pub(crate) async fn chat(
     let answers = app.submit(&job, "messages", places, arrived)?;
     app.touch_prefixes(&digests);
 
-    let Job { generation, prompts, request_id, .. } = job;
-    let delivery =
-        Delivery { stream: generation.stream.unwrap_or(false), include_usage: generation.include_usage(), n };
-    let envelope = Envelope {
-        id: format!("chatcmpl-{request_id}"),
-        created: unix_s(),
-        model: app.model.name().to_owned(),
-        version: app.model.version().to_owned(),
-        return_token_ids: generation.return_token_ids.unwrap_or(false),
-        prompts,
-        tokenizer: Arc::clone(app.model.tokenizer()),
-    };
+    let (envelope, delivery) = job.framed("chatcmpl", &app.model);
     let format = ChatFormat { envelope, logprobs: logprobs.is_some() };
     Ok(respond(format, answers, delivery, &app.compute, under_way).await?)
 }

@@ -12,10 +12,9 @@ use protocol::{ApiError, CompletionRequest, Generation, PrefixDigest, Prompt, pr
 use serde_json::Value;
 
 use super::request_id;
-use crate::app::{App, unix_s};
+use crate::app::App;
 use crate::body::RequestBody;
-use crate::format::Envelope;
-use crate::format::respond::{Delivery, respond};
+use crate::format::respond::respond;
 use crate::format::text::TextFormat;
 use crate::job::{Job, check_bytes};
 
@@ -62,18 +61,7 @@ pub(crate) async fn completions(
     let answers = app.submit(&job, "prompt", places, arrived)?;
     app.touch_prefixes(&digests);
 
-    let Job { generation, prompts, request_id, .. } = job;
-    let delivery =
-        Delivery { stream: generation.stream.unwrap_or(false), include_usage: generation.include_usage(), n };
-    let envelope = Envelope {
-        id: format!("cmpl-{request_id}"),
-        created: unix_s(),
-        model: app.model.name().to_owned(),
-        version: app.model.version().to_owned(),
-        return_token_ids: generation.return_token_ids.unwrap_or(false),
-        prompts,
-        tokenizer: Arc::clone(app.model.tokenizer()),
-    };
+    let (envelope, delivery) = job.framed("cmpl", &app.model);
     let format = TextFormat { envelope, logprobs: logprobs.is_some(), n, echo };
     Ok(respond(format, answers, delivery, &app.compute, under_way).await?)
 }
