@@ -45,6 +45,81 @@ enum Groups {
     Int4(Vec<Nibbles>),
 }
 
+/// A matrix (out, in) of 8 bits that is being made, some outputs at a time: as floats a large one takes four times the
+/// memory. The scale is 1/127 of a group's largest weight, and every weight is within half a scale of its value, where
+/// the scale is a normal number of 16 bits: of a largest weight between 0.008 and 8 million.
+pub struct Quantizing {
+    outputs: usize,
+    inputs: usize,
+    /// Outputs that are there.
+    pushed: usize,
+    quads: Vec<Quads>,
+    scales: Vec<Halves>,
+}
+
+impl Quantizing {
+    /// Without any output yet.
+    pub fn new(outputs: usize, inputs: usize) -> Self {
+        let len = outputs.div_ceil(PANEL) * inputs.div_ceil(GROUP);
+        let nothing = Quads([[[OFFSET as u8; QUAD * LANES]; VECTORS]; GROUP / QUAD]);
+        Self {
+            outputs,
+            inputs,
+            pushed: 0,
+            quads: vec![nothing; len],
+            scales: vec![[[0; LANES]; VECTORS]; len],
+        }
+    }
+
+    /// Adds the weights of the next outputs, all of them numbers.
+    ///
+    /// # Panics
+    /// If they are not whole outputs, or too many.
+    pub fn push(&mut self, weights: &[f32]) {
+        let outputs = weights.len().checked_div(self.inputs).unwrap_or(self.outputs - self.pushed);
+        assert_eq!(weights.len(), outputs * self.inputs, "outputs of {} inputs are whole", self.inputs);
+        assert!(
+            outputs <= self.outputs - self.pushed,
+            "{outputs} more than {} of {}",
+            self.pushed,
+            self.outputs
+        );
+        for (index, row) in weights.chunks_exact(self.inputs.max(1)).enumerate() {
+            self.set(self.pushed + index, row);
+        }
+        self.pushed += outputs;
+    }
+
+    fn set(&mut self, output: usize, row: &[f32]) {
+        let (first, place) = (output / PANEL * self.inputs.div_ceil(GROUP), output % PANEL);
+        for (at, weights) in (first..).zip(row.chunks(GROUP)) {
+            let scale = f16::from_f32(largest(weights) / 127.0);
+            self.scales[at].as_flattened_mut()[place] = scale.to_bits();
+            let inverse = if scale > f16::ZERO { scale.to_f32().recip() } else { 0.0 };
+            let mut bytes = [OFFSET as u8; GROUP];
+            for (byte, weight) in bytes.iter_mut().zip(weights) {
+                // A scale that was rounded down would lead beyond what 8 bits hold. The lowest bits of the sum are the
+                // integer's.
+                let scaled = (weight * inverse).clamp(-127.0, 127.0);
+                *byte = ((scaled + ROUNDER).to_bits() as u8).wrapping_add(OFFSET as u8);
+            }
+            for (quad, bytes) in self.quads[at].0.iter_mut().zip(bytes.as_chunks::<QUAD>().0) {
+                quad.as_flattened_mut()[QUAD * place..][..QUAD].copy_from_slice(bytes);
+            }
+        }
+    }
+
+    /// The matrix.
+    ///
+    /// # Panics
+    /// If outputs are missing.
+    pub fn finish(self) -> Matrix {
+        let Self { outputs, inputs, pushed, quads, scales } = self;
+        assert_eq!(pushed, outputs, "all outputs are there");
+        Matrix { outputs, inputs, groups: Groups::Int8(quads, scales) }
+    }
+}
+
 /// The groups of one panel.
 #[derive(Clone, Copy)]
 pub(crate) enum Panel<'a> {
@@ -65,6 +140,12 @@ fn largest(weights: &[f32]) -> f32 {
     largest.iter().chain(rest).fold(0.0, |largest, weight| largest.max(weight.abs()))
 }
 
+impl std::fmt::Debug for Quantizing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Quantizing({} of {} × {})", self.pushed, self.outputs, self.inputs)
+    }
+}
+
 impl std::fmt::Debug for Matrix {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Matrix({} × {})", self.outputs, self.inputs)
@@ -72,37 +153,14 @@ impl std::fmt::Debug for Matrix {
 }
 
 impl Matrix {
-    /// Quantizes `weights` (out, in), all of them numbers. The scale is 1/127 of a group's largest weight, and every
-    /// weight is within half a scale of its value, where the scale is a normal number of 16 bits: of a largest weight
-    /// between 0.008 and 8 million.
+    /// Quantizes `weights` (out, in), all of them numbers; see [`Quantizing`].
     ///
     /// # Panics
     /// If there are not as many weights as the shape says.
     pub fn new(outputs: usize, inputs: usize, weights: &[f32]) -> Self {
-        assert_eq!(weights.len(), outputs * inputs, "a matrix of {outputs} × {inputs}");
-        let (panels, groups) = (outputs.div_ceil(PANEL), inputs.div_ceil(GROUP));
-        let mut quads = vec![Quads([[[OFFSET as u8; QUAD * LANES]; VECTORS]; GROUP / QUAD]); panels * groups];
-        let mut scales = vec![[[0; LANES]; VECTORS]; panels * groups];
-        for (output, row) in weights.chunks_exact(inputs.max(1)).enumerate() {
-            for (group, weights) in row.chunks(GROUP).enumerate() {
-                let at = output / PANEL * groups + group;
-                let place = output % PANEL;
-                let scale = f16::from_f32(largest(weights) / 127.0);
-                scales[at].as_flattened_mut()[place] = scale.to_bits();
-                let inverse = if scale > f16::ZERO { scale.to_f32().recip() } else { 0.0 };
-                let mut bytes = [OFFSET as u8; GROUP];
-                for (byte, weight) in bytes.iter_mut().zip(weights) {
-                    // A scale that was rounded down would lead beyond what 8 bits hold. The lowest bits of the sum are
-                    // the integer's.
-                    let scaled = (weight * inverse).clamp(-127.0, 127.0);
-                    *byte = ((scaled + ROUNDER).to_bits() as u8).wrapping_add(OFFSET as u8);
-                }
-                for (quad, bytes) in quads[at].0.iter_mut().zip(bytes.as_chunks::<QUAD>().0) {
-                    quad.as_flattened_mut()[QUAD * place..][..QUAD].copy_from_slice(bytes);
-                }
-            }
-        }
-        Self { outputs, inputs, groups: Groups::Int8(quads, scales) }
+        let mut matrix = Quantizing::new(outputs, inputs);
+        matrix.push(weights);
+        matrix.finish()
     }
 
     /// Keeps weights (out, in) that were of four bits, given in groups (out, in / [`GROUP`]), as they were.

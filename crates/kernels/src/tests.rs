@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use crate::pool::Pool;
 use crate::simd::{Form, Simd, Work};
-use crate::{GROUP, LANES, Matrix, Product, Rows, gated_product, products, rms_norm};
+use crate::{GROUP, LANES, Matrix, Product, Quantizing, Rows, gated_product, products, rms_norm};
 
 /// One pool a form of this processor, and more threads than it has cores.
 pub(crate) fn pools() -> Vec<Pool> {
@@ -139,6 +139,26 @@ fn quantized_weights_are_within_half_a_scale() {
             }
         }
     }
+}
+
+#[test]
+fn a_matrix_made_in_pieces_is_the_same() {
+    let (outputs, inputs) = (70, 50);
+    let weights = noise(5, outputs * inputs);
+    let whole = dequantized(&Matrix::new(outputs, inputs, &weights));
+    for rows in [1, 31, 32, 33, 69] {
+        let mut matrix = Quantizing::new(outputs, inputs);
+        weights.chunks(rows * inputs).for_each(|rows| matrix.push(rows));
+        assert_eq!(dequantized(&matrix.finish()), whole, "{rows} at a time");
+    }
+}
+
+#[test]
+#[should_panic = "all outputs are there"]
+fn a_matrix_that_lacks_outputs_is_none() {
+    let mut matrix = Quantizing::new(2, 32);
+    matrix.push(&[1.0; 32]);
+    matrix.finish();
 }
 
 #[test]

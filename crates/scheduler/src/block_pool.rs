@@ -114,14 +114,6 @@ impl BlockPool {
         }
     }
 
-    /// Forgets all content, as after new weights.
-    pub fn clear_index(&mut self) {
-        self.index.clear();
-        for block in &mut self.blocks {
-            block.hash = None;
-        }
-    }
-
     fn block(&self, id: BlockId) -> &Block {
         &self.blocks[id.0 as usize]
     }

@@ -43,7 +43,7 @@ pub enum Weight {
 impl Weight {
     /// The whole of a matrix.
     pub fn load(
-        weights: &mut Weights,
+        weights: &Weights,
         name: &str,
         shape: (usize, usize),
         place: Placement<'_>,
@@ -53,7 +53,10 @@ impl Weight {
         {
             return Ok(Self::Quantized(Arc::new(matrix)));
         }
-        Self::new(weights.get(name, &[shape.0, shape.1], place.device)?, place.dtype)
+        Ok(match place.dtype {
+            WeightDtype::F32 => Self::Full(weights.get(name, &[shape.0, shape.1], place.device)?),
+            _ => Self::Quantized(Arc::new(weights.int8(name, shape)?)),
+        })
     }
 
     /// Takes an f32 matrix.
@@ -118,7 +121,7 @@ pub struct Linear {
 impl Linear {
     /// Split by output: each rank computes some of the columns of y, and nothing has to be exchanged.
     pub fn column_parallel(
-        weights: &mut Weights,
+        weights: &Weights,
         name: &str,
         shape: (usize, usize),
         place: Placement<'_>,
@@ -131,7 +134,7 @@ impl Linear {
 
     /// Split by input: each rank computes a summand of y, to be added up by an all-reduce.
     pub fn row_parallel(
-        weights: &mut Weights,
+        weights: &Weights,
         name: &str,
         shape: (usize, usize),
         place: Placement<'_>,
@@ -147,7 +150,7 @@ impl Linear {
 
 /// This rank's share of a weight, which is split along `dim`. A part of one is never kept in 4 bits.
 fn load(
-    weights: &mut Weights,
+    weights: &Weights,
     name: &str,
     shape: (usize, usize),
     place: Placement<'_>,

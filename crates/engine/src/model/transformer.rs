@@ -1,6 +1,7 @@
 //! The forward pass.
 
 use candle_core::{Device, Tensor};
+use rayon::prelude::*;
 
 use crate::EngineError;
 use crate::model::{Architecture, Batch, Linear, ModelConfig, Placement, RopeTable, Shard, Weight, Weights};
@@ -51,7 +52,15 @@ impl Transformer {
         let config = weights.config()?;
         weights.set_layout(&config);
         let (vocab, hidden) = (config.vocab_size, config.hidden_size);
-        let embedding = Weight::load(weights, "model.embed_tokens.weight", (vocab, hidden), place)?;
+        let weights = &*weights;
+        let (embedding, layers) = rayon::join(
+            || Weight::load(weights, "model.embed_tokens.weight", (vocab, hidden), place),
+            || {
+                let layers = (0..config.num_layers).into_par_iter();
+                layers.map(|layer| Layer::load(weights, layer, &config, place)).collect::<Result<_, _>>()
+            },
+        );
+        let embedding = embedding?;
         let tied_embeddings = weights.tied_embeddings(&config);
         let output = if tied_embeddings {
             Linear { weight: embedding.clone(), bias: None }
@@ -64,9 +73,7 @@ impl Transformer {
         Ok(Self {
             num_heads: place.shard.part(config.num_heads, "heads")?,
             num_kv_heads: place.shard.part(config.num_kv_heads, "key and value heads")?,
-            layers: (0..config.num_layers)
-                .map(|layer| Layer::load(weights, layer, &config, place))
-                .collect::<Result<_, _>>()?,
+            layers: layers?,
             norm: Norm::load(weights, "model.norm.weight", &config, place)?,
             rope: RopeTable::new(&config, positions, factors, place.device)?,
             embedding,
@@ -176,7 +183,7 @@ fn exactly<const N: usize>(outputs: Vec<Tensor>) -> Result<[Tensor; N], EngineEr
 
 impl Norm {
     fn load(
-        weights: &mut Weights,
+        weights: &Weights,
         name: &str,
         config: &ModelConfig,
         place: Placement<'_>,
@@ -188,7 +195,7 @@ impl Norm {
 
 impl Layer {
     fn load(
-        weights: &mut Weights,
+        weights: &Weights,
         layer: usize,
         config: &ModelConfig,
         place: Placement<'_>,
@@ -199,13 +206,13 @@ impl Layer {
         }
         let (hidden, inner) = (config.hidden_size, config.intermediate_size);
         let (query, kv) = (config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim);
-        let mut column = |part, out| Linear::column_parallel(weights, &name(part), (out, hidden), place);
+        let column = |part, out| Linear::column_parallel(weights, &name(part), (out, hidden), place);
         let (query_proj, key_proj) = (column("self_attn.q_proj", query)?, column("self_attn.k_proj", kv)?);
         let value_proj = column("self_attn.v_proj", kv)?;
         let (gate, up) = (column("mlp.gate_proj", inner)?, column("mlp.up_proj", inner)?);
         let output = Linear::row_parallel(weights, &name("self_attn.o_proj"), (hidden, query), place)?;
         let down = Linear::row_parallel(weights, &name("mlp.down_proj"), (hidden, inner), place)?;
-        let mut head_norm = |part| -> Result<Option<Norm>, EngineError> {
+        let head_norm = |part| -> Result<Option<Norm>, EngineError> {
             let weight = weights.find(&name(part), &[config.head_dim], place.device)?;
             Ok(weight.map(|weight| Norm { weight, eps: config.rms_norm_eps as f32 }))
         };

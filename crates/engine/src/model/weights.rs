@@ -7,11 +7,12 @@ mod gguf;
 mod heads;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use candle_core::quantized::gguf_file;
 use candle_core::{DType, Device, Tensor};
-use kernels::{GROUP, Matrix};
+use kernels::{GROUP, Matrix, Quantizing};
 
 pub use self::dtype::{DTYPES, dtype_name};
 use self::folder::Folder;
@@ -21,6 +22,9 @@ use self::heads::Interleaved;
 use crate::EngineError;
 use crate::model::{Architecture, ModelConfig};
 use crate::ops::with_slices;
+
+/// Rows of a matrix that are read at once. No block reaches beyond its row.
+const ROWS_AT_ONCE: usize = 64;
 
 /// An opened model file. Only headers are in memory; each tensor is read when it is asked for.
 #[derive(Debug)]
@@ -139,58 +143,67 @@ impl Weights {
     }
 
     /// A tensor as f32 on `device`; its shape must be the expected one.
-    pub fn get(&mut self, name: &str, shape: &[usize], device: &Device) -> Result<Tensor, EngineError> {
+    pub fn get(&self, name: &str, shape: &[usize], device: &Device) -> Result<Tensor, EngineError> {
         self.find(name, shape, device)?.ok_or_else(|| self.missing(name))
     }
 
     /// The same for a tensor that may be absent.
-    pub fn find(
-        &mut self,
-        name: &str,
-        shape: &[usize],
-        device: &Device,
-    ) -> Result<Option<Tensor>, EngineError> {
+    pub fn find(&self, name: &str, shape: &[usize], device: &Device) -> Result<Option<Tensor>, EngineError> {
         let Some(own_name) = self.expect(name, shape)? else { return Ok(None) };
-        let tensor = match &mut self.source {
-            Source::Gguf(file) => {
-                file.load(&own_name).map_err(|error| unreadable(&self.path, &own_name, &error))?
-            }
-            Source::Safetensors(folder) => folder.load(&own_name)?,
-        };
-        let tensor = tensor.to_dtype(DType::F32)?;
-        if !with_slices([&tensor], |[weights]| all_numbers(weights))? {
-            return Err(EngineError::load(
-                &self.path,
-                format!("`{own_name}` holds something that is no number"),
-            ));
-        }
-        let tensor = match self.interleaved(name) {
-            Some(heads) => heads.apart(&tensor)?,
-            None => tensor,
-        };
+        let tensor = self.read(&own_name, 0..shape[0], self.interleaved(name))?;
         Ok(Some(tensor.to_device(device)?))
     }
 
     /// A matrix that the file holds in four bits, as it is there; `None` if it is absent or has more.
     pub fn find_four_bits(
-        &mut self,
+        &self,
         name: &str,
         (outputs, inputs): (usize, usize),
     ) -> Result<Option<Matrix>, EngineError> {
         let Some(own_name) = self.expect(name, &[outputs, inputs])? else { return Ok(None) };
-        let groups = match &mut self.source {
-            Source::Gguf(file) => {
-                file.four_bits(&own_name).map_err(|error| unreadable(&self.path, &own_name, &error))?
-            }
-            Source::Safetensors(_) => None,
+        let Source::Gguf(file) = &self.source else { return Ok(None) };
+        let groups = file.four_bits(&own_name, outputs);
+        let Some(mut groups) = groups.map_err(|error| unreadable(&self.path, &own_name, &error))? else {
+            return Ok(None);
         };
-        Ok(groups.map(|groups| {
-            let groups = match self.interleaved(name) {
-                Some(heads) => heads.rows_apart(&groups, inputs / GROUP),
-                None => groups,
-            };
-            Matrix::of_four_bits(outputs, inputs, &groups)
-        }))
+        if let Some(heads) = self.interleaved(name) {
+            groups = heads.rows_apart(&groups, inputs / GROUP);
+        }
+        Ok(Some(Matrix::of_four_bits(outputs, inputs, &groups)))
+    }
+
+    /// A matrix in 8 bits. Few of a large one's rows are in memory as f32 at a time: fresh memory is slow.
+    pub fn int8(&self, name: &str, (outputs, inputs): (usize, usize)) -> Result<Matrix, EngineError> {
+        let own_name = self.expect(name, &[outputs, inputs])?.ok_or_else(|| self.missing(name))?;
+        let heads = self.interleaved(name);
+        let step = if heads.is_some() { outputs.max(1) } else { ROWS_AT_ONCE };
+        let mut matrix = Quantizing::new(outputs, inputs);
+        for first in (0..outputs).step_by(step) {
+            let rows = self.read(&own_name, first..(first + step).min(outputs), heads)?;
+            with_slices([&rows], |[rows]| matrix.push(rows))?;
+        }
+        Ok(matrix.finish())
+    }
+
+    /// Some rows, all of them numbers, as f32 on the CPU; of interleaved heads all rows.
+    fn read(
+        &self,
+        own_name: &str,
+        rows: Range<usize>,
+        heads: Option<Interleaved>,
+    ) -> Result<Tensor, EngineError> {
+        let tensor = match &self.source {
+            Source::Gguf(file) => {
+                file.load(own_name, rows).map_err(|error| unreadable(&self.path, own_name, &error))?
+            }
+            Source::Safetensors(folder) => folder.load(own_name, rows)?,
+        };
+        let tensor = tensor.to_dtype(DType::F32)?;
+        if !with_slices([&tensor], |[weights]| all_numbers(weights))? {
+            let reason = format!("`{own_name}` holds something that is no number");
+            return Err(EngineError::load(&self.path, reason));
+        }
+        Ok(heads.map(|heads| heads.apart(&tensor)).transpose()?.unwrap_or(tensor))
     }
 
     /// What the file calls a tensor, if it is there; its shape must be the expected one.

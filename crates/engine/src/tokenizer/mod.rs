@@ -203,16 +203,6 @@ impl Tokenizer {
         self.eos
     }
 
-    /// Whether `add_special` starts a text with [`Self::bos`].
-    pub fn adds_bos(&self) -> bool {
-        self.bos.is_some() && self.prefix.first() == self.bos.as_ref()
-    }
-
-    /// Every token that ends an answer, ascending: end of sequence, of turn, of message, of text.
-    pub fn eog_ids(&self) -> &[u32] {
-        &self.end_of_generation
-    }
-
     /// Whether `id` ends an answer.
     pub fn is_eog(&self, id: u32) -> bool {
         self.end_of_generation.binary_search(&id).is_ok()

@@ -122,12 +122,12 @@ fn the_real_models_vocabulary_is_the_fixtures() {
 fn special_ids_come_from_the_metadata() {
     let tokenizer = &*TOKENIZER;
     assert_eq!((tokenizer.bos(), tokenizer.eos()), (Some(1), Some(2)));
-    assert_eq!(tokenizer.eog_ids(), [0, 2], "<|endoftext|> and <|im_end|>");
+    assert_eq!(tokenizer.end_of_generation, [0, 2], "<|endoftext|> and <|im_end|>");
     assert!(tokenizer.is_eog(2) && !tokenizer.is_eog(1));
     assert!(tokenizer.is_special(16) && !tokenizer.is_special(17) && !tokenizer.is_special(u32::MAX));
     assert_eq!(tokenizer.vocab_size(), 49_152);
-    assert!(!tokenizer.adds_bos(), "add_bos_token is false in the file");
-    assert!(SPACED.adds_bos(), "a SentencePiece model adds it unless told otherwise");
+    assert!(tokenizer.prefix.is_empty(), "add_bos_token is false in the file");
+    assert_eq!(SPACED.prefix, SPACED.bos().as_slice(), "a SentencePiece model adds it unless told otherwise");
 }
 
 #[test]
@@ -246,7 +246,11 @@ fn a_hugging_face_directory_gives_the_same_ids() {
     let tokenizer = Tokenizer::from_dir(dir.path()).unwrap();
     assert_all("directory", &tokenizer, &fixture::<Vec<Case>>("smollm2.json"));
     assert_eq!((tokenizer.bos(), tokenizer.eos()), (Some(1), Some(2)));
-    assert_eq!(tokenizer.eog_ids(), [0, 2, 5], "a list in generation_config.json, and what the texts say");
+    assert_eq!(
+        tokenizer.end_of_generation,
+        [0, 2, 5],
+        "a list in generation_config.json, and what the texts say"
+    );
     assert_eq!(tokenizer.vocab_size(), 49_152);
     assert_eq!(tokenizer.encode("Hello", true, true).unwrap(), [19556]);
     assert!((0..49_152).all(|id| tokenizer.token_bytes(id) == TOKENIZER.token_bytes(id)));
@@ -263,7 +267,6 @@ fn a_directorys_post_processor_says_what_add_special_adds() {
     let dir = directory(smollm_steps(), template);
     let tokenizer = Tokenizer::from_dir(dir.path()).unwrap();
     assert_eq!(tokenizer.encode("Hello", true, true).unwrap(), [1, 19556, 2]);
-    assert!(tokenizer.adds_bos());
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
-use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::io::{ErrorKind, Read};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
@@ -65,8 +67,8 @@ impl Folder {
         Some(&info.shape)
     }
 
-    /// As it is stored, on the CPU.
-    pub(super) fn load(&mut self, name: &str) -> Result<Tensor, EngineError> {
+    /// Some rows, as they are stored, on the CPU.
+    pub(super) fn load(&self, name: &str, rows: Range<usize>) -> Result<Tensor, EngineError> {
         let missing = || EngineError::load(&self.path, format!("it has no tensor `{name}`"));
         let (SafetensorsFile { path, file, data_offset, .. }, info) = self.info(name).ok_or_else(missing)?;
         let dtype = match info.dtype {
@@ -81,12 +83,13 @@ impl Folder {
                 return Err(EngineError::load(path, reason));
             }
         };
-        let (start, end) = info.data_offsets;
-        let mut bytes = vec![0; end - start];
-        let mut file = file;
-        file.seek(SeekFrom::Start(data_offset + start as u64))?;
-        file.read_exact(&mut bytes)?;
-        Ok(Tensor::from_raw_buffer(&bytes, dtype, &info.shape, &Device::Cpu)?)
+        let mut shape = info.shape.clone();
+        let row_bytes = shape[1..].iter().product::<usize>() * dtype.size_in_bytes();
+        shape[0] = rows.len();
+        let mut bytes = vec![0; rows.len() * row_bytes];
+        let start = info.data_offsets.0 + rows.start * row_bytes;
+        file.read_exact_at(&mut bytes, data_offset + start as u64)?;
+        Ok(Tensor::from_raw_buffer(&bytes, dtype, &shape, &Device::Cpu)?)
     }
 
     pub(super) fn tensors(&self) -> impl Iterator<Item = TensorSummary<'_>> {

@@ -2,8 +2,12 @@
 
 use std::fs::File;
 use std::io::{BufReader, Read, Seek};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use candle_core::quantized::QTensor;
+use candle_core::quantized::ggml_file::qtensor_from_ggml;
 use candle_core::quantized::gguf_file::{Content, TensorInfo};
 use candle_core::{Device, Tensor};
 use kernels::FourBits;
@@ -22,7 +26,7 @@ const KEY_BYTES_MAX: u64 = (1 << 16) - 1;
 #[derive(Debug)]
 pub(super) struct GgufFile {
     pub(super) content: Box<Content>,
-    reader: BufReader<File>,
+    file: File,
 }
 
 impl GgufFile {
@@ -30,26 +34,40 @@ impl GgufFile {
     pub(super) fn open(path: &Path) -> Result<Self, EngineError> {
         let file = File::open(path).map_err(|error| EngineError::load(path, error.to_string()))?;
         let (content, reader) = read_gguf_header(file).map_err(|reason| EngineError::load(path, reason))?;
-        Ok(Self { content: Box::new(content), reader })
+        Ok(Self { content: Box::new(content), file: reader.into_inner() })
     }
 
     pub(super) fn shape(&self, name: &str) -> Option<&[usize]> {
         self.content.tensor_infos.get(name).map(|info| info.shape.dims())
     }
 
-    /// The groups of a tensor of four bits, unless it has more.
-    pub(super) fn four_bits(&mut self, name: &str) -> candle_core::Result<Option<Vec<FourBits>>> {
-        match self.content.tensor_infos.get(name) {
-            Some(info) if four_bits::is_four_bits(info.ggml_dtype) => {
-                four_bits::blocks(&self.content.tensor(&mut self.reader, name, &Device::Cpu)?)
-            }
-            _ => Ok(None),
+    /// The groups of a matrix of four bits, unless it has more.
+    pub(super) fn four_bits(&self, name: &str, outputs: usize) -> candle_core::Result<Option<Vec<FourBits>>> {
+        let info = self.content.tensor_infos.get(name);
+        if !info.is_some_and(|info| four_bits::is_four_bits(info.ggml_dtype)) {
+            return Ok(None);
         }
+        four_bits::blocks(&self.read(name, 0..outputs)?)
     }
 
-    /// Dequantized to f32, on the CPU.
-    pub(super) fn load(&mut self, name: &str) -> candle_core::Result<Tensor> {
-        self.content.tensor(&mut self.reader, name, &Device::Cpu)?.dequantize(&Device::Cpu)
+    /// Some rows, dequantized to f32, on the CPU.
+    pub(super) fn load(&self, name: &str, rows: Range<usize>) -> candle_core::Result<Tensor> {
+        self.read(name, rows)?.dequantize(&Device::Cpu)
+    }
+
+    /// Some rows, as they are stored. Their place does not depend on what was read before, so threads share the file.
+    fn read(&self, name: &str, rows: Range<usize>) -> candle_core::Result<QTensor> {
+        let Some(info) = self.content.tensor_infos.get(name) else {
+            candle_core::bail!("it is not in the file");
+        };
+        let mut dims = info.shape.dims().to_vec();
+        dims[0] = rows.len();
+        let row_len: usize = dims[1..].iter().product();
+        let bytes_of = |rows| rows * row_len / info.ggml_dtype.block_size() * info.ggml_dtype.type_size();
+        let mut bytes = vec![0; bytes_of(rows.len())];
+        let start = self.content.tensor_data_offset + info.offset + bytes_of(rows.start) as u64;
+        self.file.read_exact_at(&mut bytes, start)?;
+        qtensor_from_ggml(info.ggml_dtype, &bytes, dims, &Device::Cpu)
     }
 
     pub(super) fn tensors(&self) -> impl Iterator<Item = TensorSummary<'_>> {
