@@ -131,15 +131,21 @@ async fn status(Shared(front): Shared<Front>, Path(model): Path<String>) -> Resu
     let statuses = Arc::clone(&front.published.statuses.borrow());
     match statuses.get(&model) {
         Some(status) => Ok(Json(status.clone()).into_response()),
-        None => {
-            Err(ApiError::new(ErrorCode::NotFound, format!("no gateway serves a model `{model}`")).into())
-        }
+        None => Err(not_served(&model).into()),
     }
 }
 
 async fn history(Shared(front): Shared<Front>, Path(model): Path<String>) -> Result<Response, Failed> {
-    let records = front.ask(|reply| Message::History(model, HISTORY_MAX, reply)).await?;
+    let records = front.ask(|reply| Message::History(model.clone(), HISTORY_MAX, reply)).await?;
+    // A model that nobody serves now may have been served before.
+    if records.is_empty() && !front.published.statuses.borrow().contains_key(&model) {
+        return Err(not_served(&model).into());
+    }
     Ok(Json(records).into_response())
+}
+
+fn not_served(model: &str) -> ApiError {
+    ApiError::new(ErrorCode::NotFound, format!("no gateway serves a model `{model}`"))
 }
 
 async fn command(

@@ -251,8 +251,10 @@ async fn a_slow_registry_holds_up_nothing_but_what_waits_for_its_word() {
     running.post("/v1/rollouts", to("2")).await;
     running.post("/v1/rollouts/chat/abort", Value::Null).await;
     running.shows("chat", "/rollout/phase/kind", "done").await;
-    let (status, _) = ask(format!("{}/v1/rollouts/slow", running.base), None).await;
-    assert_eq!(status, 404);
+    for (path, expected) in [("slow", 404), ("slow/history", 404), ("chat/history", 200)] {
+        let (status, text) = ask(format!("{}/v1/rollouts/{path}", running.base), None).await;
+        assert_eq!(status, expected, "{path}: {text}");
+    }
     drop(held);
     running.shows("slow", "/stable", "2").await;
     running.end().await;

@@ -33,8 +33,6 @@ pub struct Inspection {
     pub vocab_size: usize,
     /// The longest context it was trained for, in tokens.
     pub context_len: usize,
-    /// Bytes of the file or folder.
-    pub file_bytes: u64,
     /// Bytes of the weights in a CPU's memory, as integers with a scale of 16 bits for every 32, and for those of 4 bits
     /// a minimum.
     pub weights_bytes: usize,
@@ -76,23 +74,10 @@ pub fn inspect(path: &Path) -> Result<Inspection, EngineError> {
         num_kv_heads: config.num_kv_heads,
         vocab_size: config.vocab_size,
         context_len: config.context_len,
-        file_bytes: bytes_of(path)?,
         weights_bytes: num_eight_bits + num_eight_bits / 32 * 2 + num_four_bits / 2 + num_four_bits / 32 * 4,
         num_four_bits,
         kv_bytes_per_1000_tokens: 1000 * config.kv_bytes_per_token(KvDtype::F16),
         kv_int8_bytes_per_1000_tokens: 1000 * config.kv_bytes_per_token(KvDtype::Int8),
         chat_template: chat_template.source().map(str::to_owned),
     })
-}
-
-fn bytes_of(path: &Path) -> Result<u64, EngineError> {
-    if path.is_file() {
-        return Ok(std::fs::metadata(path)?.len());
-    }
-    let mut bytes = 0;
-    for entry in std::fs::read_dir(path)? {
-        let metadata = entry?.metadata()?;
-        bytes += if metadata.is_file() { metadata.len() } else { 0 };
-    }
-    Ok(bytes)
 }

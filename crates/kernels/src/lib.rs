@@ -25,7 +25,7 @@ mod zeroed;
 
 pub use attention::{AttentionBatch, AttentionRun, KvCache, KvFormat, KvLayout, Rope};
 pub use four_bits::FourBits;
-pub use matrix::{GROUP, Matrix, Quantizing};
+pub use matrix::{GROUP, Matrix, UnfinishedMatrix};
 pub use norm::rms_norm;
 pub use pool::Pool;
 pub use product::{Product, gated_product, products};

@@ -1,10 +1,13 @@
 //! Every form against plain loops, and the forms against each other.
 
+use half::f16;
 use proptest::prelude::*;
 
 use crate::pool::Pool;
 use crate::simd::{Form, Simd, Work};
-use crate::{GROUP, LANES, Matrix, Product, Quantizing, Rows, gated_product, products, rms_norm};
+use crate::{
+    FourBits, GROUP, LANES, Matrix, Product, Rows, UnfinishedMatrix, gated_product, products, rms_norm,
+};
 
 /// One pool a form of this processor, and more threads than it has cores.
 pub(crate) fn pools() -> Vec<Pool> {
@@ -143,22 +146,40 @@ fn quantized_weights_are_within_half_a_scale() {
 
 #[test]
 fn a_matrix_made_in_pieces_is_the_same() {
-    let (outputs, inputs) = (70, 50);
+    let (outputs, inputs) = (70, 64);
     let weights = noise(5, outputs * inputs);
-    let whole = dequantized(&Matrix::new(outputs, inputs, &weights));
+    let group = |at: usize| FourBits {
+        scale: f16::from_f32(at as f32),
+        nibbles: [at as u8; GROUP / 2],
+        ..FourBits::default()
+    };
+    let groups: Vec<_> = (0..outputs * inputs / GROUP).map(group).collect();
+    let whole = Matrix::new(outputs, inputs, &weights);
+    let whole_of_4 = Matrix::of_four_bits(outputs, inputs, &groups);
     for rows in [1, 31, 32, 33, 69] {
-        let mut matrix = Quantizing::new(outputs, inputs);
+        let mut matrix = UnfinishedMatrix::of_8_bits(outputs, inputs);
         weights.chunks(rows * inputs).for_each(|rows| matrix.push(rows));
-        assert_eq!(dequantized(&matrix.finish()), whole, "{rows} at a time");
+        assert_eq!(dequantized(&matrix.finish()), dequantized(&whole), "{rows} at a time");
+        let mut matrix = UnfinishedMatrix::of_4_bits(outputs, inputs);
+        groups.chunks(rows * inputs / GROUP).for_each(|rows| matrix.push_groups(rows));
+        assert_eq!(dequantized(&matrix.finish()), dequantized(&whole_of_4), "{rows} at a time");
     }
 }
 
 #[test]
-#[should_panic = "all outputs are there"]
-fn a_matrix_that_lacks_outputs_is_none() {
-    let mut matrix = Quantizing::new(2, 32);
-    matrix.push(&[1.0; 32]);
-    matrix.finish();
+fn a_matrix_has_as_many_outputs_as_were_said() {
+    let panics = |matrix: fn()| std::panic::catch_unwind(matrix).is_err();
+    assert!(panics(|| drop(UnfinishedMatrix::of_8_bits(2, 32).finish())), "none");
+    assert!(panics(|| UnfinishedMatrix::of_8_bits(2, 32).push(&[1.0; 96])), "too many");
+    assert!(panics(|| UnfinishedMatrix::of_8_bits(2, 32).push(&[1.0; 33])), "no whole ones");
+    assert!(panics(|| UnfinishedMatrix::of_4_bits(2, 32).push(&[1.0; 64])), "of other weights");
+    assert!(
+        panics(|| UnfinishedMatrix::of_8_bits(1, 32).push_groups(&[FourBits::default()])),
+        "of other weights"
+    );
+    for (outputs, inputs) in [(0, 32), (3, 0)] {
+        assert_eq!(Matrix::new(outputs, inputs, &[]).outputs(), outputs);
+    }
 }
 
 #[test]

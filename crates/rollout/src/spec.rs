@@ -291,6 +291,8 @@ fn within(field: &str, value: f64, min: f64, max: f64) -> Result<(), SpecError> 
     if (min..=max).contains(&value) {
         return Ok(());
     }
+    // Without an exponent, the largest number has 309 digits.
+    let value = if value.abs() < 1e15 { value.to_string() } else { format!("{value:e}") };
     Err(error(field, &format!("is {value}, but must be from {min} to {max}")))
 }
 

@@ -175,8 +175,8 @@ impl Scheduler {
     }
 
     /// Plans the next step: running sequences that decode, then running ones that are still in their prompt, then
-    /// waiting ones, each group in order of rank, until the token budget or the places are used up. Guesses take what is
-    /// left.
+    /// waiting ones, each group in order of rank, until the token budget or the places are used up; a prompt that would
+    /// use it up leaves some of it to short ones that wait. Guesses take what is left.
     pub fn schedule(&mut self) -> StepPlan {
         self.step += 1;
         let mut plan = StepPlan { step: self.step, sequences: Vec::new() };
@@ -194,7 +194,7 @@ impl Scheduler {
             }
             // A sequence of this list may have been preempted for one before it.
             if self.running.contains_key(&self.sequences[&id].rank) {
-                let count = uncomputed.min(budget);
+                let count = self.share(uncomputed, budget);
                 if self.make_room(id, count, &mut plan, &mut budget) {
                     budget -= self.plan_run(id, count, &mut plan);
                 }
@@ -251,6 +251,22 @@ impl Scheduler {
                 index_blocks(&mut self.pool, sequence, run.end - num_wrong, self.config.block_size);
             }
         }
+    }
+
+    /// How much of the budget a sequence takes that needs `uncomputed`. What would take all of it leaves up to half to the
+    /// next ones that wait, as far as they fit in there whole: a question need not wait for all of a long text before it.
+    fn share(&self, uncomputed: usize, budget: usize) -> usize {
+        if uncomputed <= budget {
+            return uncomputed;
+        }
+        let places = self.config.max_num_seqs.saturating_sub(self.running.len());
+        let next = self.waiting.values().take(places).map(|id| self.sequences[id].len());
+        let sums = next.scan(0, |sum, len| {
+            *sum += len;
+            Some(*sum)
+        });
+        let has_room = |sum: usize| self.config.blocks_for(budget + sum) + places <= self.pool.num_free();
+        budget - sums.take_while(|sum| *sum <= budget / 2 && has_room(*sum)).last().unwrap_or(0)
     }
 
     /// Takes blocks for the next `count` positions of a running sequence, from less urgent ones if none are free.
@@ -317,7 +333,7 @@ impl Scheduler {
             sequence.block_table = hits;
             self.waiting.remove(&rank);
             self.running.insert(rank, id);
-            let count = (len - self.sequences[&id].num_computed).min(*budget);
+            let count = self.share(len - self.sequences[&id].num_computed, *budget);
             self.grow(id, self.config.blocks_for(self.sequences[&id].num_computed + count));
             *budget -= self.plan_run(id, count, plan);
         }

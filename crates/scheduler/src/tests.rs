@@ -387,6 +387,27 @@ fn a_long_prompt_is_computed_in_chunks_while_others_decode() {
 }
 
 #[test]
+fn a_long_prompt_lets_short_ones_through_and_takes_at_least_half_of_each_step() {
+    let sizes = |prompts: &[usize]| {
+        let mut scheduler = Scheduler::new(small()).expect("sound");
+        for (id, len) in prompts.iter().enumerate() {
+            scheduler.add(spec(id as u64, vec![id as u32; *len], 1)).expect("room");
+        }
+        let sizes = |plan: &StepPlan| plan.sequences.iter().map(|run| run.num_tokens()).collect::<Vec<_>>();
+        let plan = scheduler.schedule();
+        let sampled = plan.sequences.iter().filter(|run| run.sample).map(|run| (run.id, 0));
+        scheduler.commit(plan.step, &sampled.collect::<Vec<_>>());
+        [sizes(&plan), sizes(&scheduler.schedule())]
+    };
+    assert_eq!(sizes(&[40]), [[16], [16]], "nobody waits");
+    assert_eq!(sizes(&[40, 5]), [vec![11, 5], vec![16]]);
+    assert_eq!(sizes(&[40, 3, 4, 2]), [vec![9, 3, 4], vec![14, 2]], "up to eight of sixteen tokens");
+    assert_eq!(sizes(&[40, 9]), [[16], [16]], "no part of a prompt goes before");
+    assert_eq!(sizes(&[40, 40]), [[16], [16]], "one long prompt after the other");
+    assert_eq!(sizes(&[8, 20, 5]), [[8, 8], [12, 4]], "what fits whole leaves nothing back");
+}
+
+#[test]
 fn a_prefix_is_computed_once_for_equal_tokens_and_salt_only() {
     let mut rig = Rig::new(small(), 1);
     let prompt: Vec<u32> = (0..14).collect();

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use engine::sampling::uniform;
 use engine::simulated::Simulation;
 use protocol::ApiError;
 use serde::{Deserialize, Serialize};
@@ -117,15 +118,15 @@ impl Faults {
             Fault::Drop { share } => Some(*share),
             _ => None,
         })?;
-        Some(1 + (random % u64::from(PIECES_MAX)) as u32)
+        Some(1 + (random * PIECES_MAX) as u32)
     }
 
-    /// A request's random number, if it is among the share.
-    fn draw(&self, share: impl Fn(&Fault) -> Option<f64>) -> Option<u64> {
+    /// A number in [0, 1), if this request is among the share. That is met closely over many requests, and the same
+    /// ones fail in each run.
+    fn draw(&self, share: impl Fn(&Fault) -> Option<f64>) -> Option<f64> {
         let share = self.active().iter().find_map(share)?;
-        let random = scramble(self.drawn.fetch_add(1, Ordering::Relaxed));
-        let unit = (random >> 11) as f64 / (1_u64 << 53) as f64;
-        (unit < share).then_some(random)
+        let drawn = uniform(0, self.drawn.fetch_add(1, Ordering::Relaxed));
+        (drawn < share).then(|| drawn / share)
     }
 
     fn active(&self) -> MutexGuard<'_, Vec<Fault>> {
@@ -134,15 +135,7 @@ impl Faults {
 }
 
 /// A stream that is to be cut off has at most so many pieces before.
-const PIECES_MAX: u32 = 4;
-
-/// SplitMix64: the share is met closely over many requests, and the same requests fail in each run.
-fn scramble(index: u64) -> u64 {
-    let mut bits = index.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    bits ^ (bits >> 31)
-}
+const PIECES_MAX: f64 = 4.0;
 
 #[cfg(test)]
 mod tests {

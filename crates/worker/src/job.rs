@@ -1,4 +1,6 @@
-//! From a request's fields to engine requests: prompts times answers.
+//! From a request's fields to engine requests, prompts times answers, and to the frame of what comes of them.
+
+use std::sync::Arc;
 
 use engine::sampling::SamplingParams;
 use engine::{LoadedModel, Request};
@@ -30,7 +32,6 @@ impl Job {
     /// What its answers repeat, under an id of this kind, and how they are wanted.
     pub(crate) fn framed(self, kind: &str, model: &LoadedModel) -> (Envelope, Delivery) {
         let Self { generation, prompts, request_id, n, .. } = self;
-        let stream = generation.stream.unwrap_or(false);
         let envelope = Envelope {
             id: format!("{kind}-{request_id}"),
             created: unix_s(),
@@ -38,9 +39,10 @@ impl Job {
             version: model.version().to_owned(),
             return_token_ids: generation.return_token_ids.unwrap_or(false),
             prompts,
-            tokenizer: model.tokenizer().clone(),
+            tokenizer: Arc::clone(model.tokenizer()),
         };
-        (envelope, Delivery { stream, include_usage: generation.include_usage(), n })
+        let (stream, include_usage) = (generation.stream.unwrap_or(false), generation.include_usage());
+        (envelope, Delivery { stream, include_usage, n })
     }
 
     /// One engine request an answer: for each prompt, `n` of them. Blames `prompt_param` for prompts that do not fit.

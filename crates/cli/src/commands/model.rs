@@ -8,6 +8,7 @@ use anyhow::Result;
 use engine::model::dtype_name;
 use engine::{Inspection, inspect};
 use quantize::{QuantizeOptions, parse_dtype, quantize};
+use serde::Serialize;
 
 use super::{print, versions};
 use crate::args::ModelCommand;
@@ -26,11 +27,12 @@ pub(super) fn run(command: ModelCommand) -> Result<ExitCode> {
         ModelCommand::List { config } => print(&list(&Config::load(config.config.as_deref())?)?)?,
         ModelCommand::Inspect { model, json, config } => {
             let resolved = find(&Config::load(config.config.as_deref())?, &model)?;
-            let inspection = inspect(&resolved.path)?;
+            let described =
+                Described { file_bytes: resolved.size_bytes, inspection: inspect(&resolved.path)? };
             print(&if json {
-                format!("{}\n", serde_json::to_string_pretty(&inspection)?)
+                format!("{}\n", serde_json::to_string_pretty(&described)?)
             } else {
-                shape(&resolved.name, &inspection)
+                shape(&resolved.name, &described)
             })?;
         }
         ModelCommand::Quantize { input, output, to, force } => {
@@ -39,6 +41,15 @@ pub(super) fn run(command: ModelCommand) -> Result<ExitCode> {
         ModelCommand::Versions(command) => versions::run(command)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A model, as it lies on this machine.
+#[derive(Serialize)]
+struct Described {
+    /// Of the file or folder.
+    file_bytes: u64,
+    #[serde(flatten)]
+    inspection: Inspection,
 }
 
 fn requantize(input: &Path, output: &Path, to: &str, force: bool) -> Result<String> {
@@ -76,7 +87,7 @@ fn list(config: &Config) -> Result<String> {
     Ok(text + &format!("\nin {root}; `tenk model pull NAME` fetches one, hf:OWNER/REPO any other\n"))
 }
 
-fn shape(name: &str, inspection: &Inspection) -> String {
+fn shape(name: &str, Described { file_bytes, inspection }: &Described) -> String {
     let Inspection { format, architecture, quantization, num_layers, hidden_size, .. } = inspection;
     let Inspection { num_heads, num_kv_heads, vocab_size, context_len, .. } = inspection;
     let weights_bytes = megabytes(inspection.weights_bytes as u64);
@@ -92,7 +103,7 @@ fn shape(name: &str, inspection: &Inspection) -> String {
         ("heads", format!("{num_heads}, {num_kv_heads} for keys and values")),
         ("vocabulary", format!("{vocab_size} tokens")),
         ("context", format!("{context_len} tokens")),
-        ("on disk", megabytes(inspection.file_bytes)),
+        ("on disk", megabytes(*file_bytes)),
         ("weights in memory", format!("{weights_bytes} as {kept_as}")),
         ("KV for 1,000 tokens", format!("{kv_bytes} as f16, {kv_int8_bytes} as int8")),
     ];

@@ -53,10 +53,10 @@ impl Weight {
         {
             return Ok(Self::Quantized(Arc::new(matrix)));
         }
-        Ok(match place.dtype {
-            WeightDtype::F32 => Self::Full(weights.get(name, &[shape.0, shape.1], place.device)?),
-            _ => Self::Quantized(Arc::new(weights.int8(name, shape)?)),
-        })
+        if place.dtype == WeightDtype::F32 {
+            return Ok(Self::Full(weights.get(name, &[shape.0, shape.1], place.device)?));
+        }
+        Ok(Self::Quantized(Arc::new(weights.int8(name, shape)?)))
     }
 
     /// Takes an f32 matrix.

@@ -4,7 +4,9 @@ use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
 use crate::EngineError;
-use crate::model::{Architecture, Batch, Linear, ModelConfig, Placement, RopeTable, Shard, Weight, Weights};
+use crate::model::{
+    Architecture, Batch, Linear, ModelConfig, Placement, RopeTable, Shard, Weight, WeightDtype, Weights,
+};
 use crate::ops::{Ops, Rotation};
 
 /// The weights of one rank. Immutable, so engines in one process share them; keys and values live in [`Ops`].
@@ -53,27 +55,27 @@ impl Transformer {
         weights.set_layout(&config);
         let (vocab, hidden) = (config.vocab_size, config.hidden_size);
         let weights = &*weights;
-        let (embedding, layers) = rayon::join(
-            || Weight::load(weights, "model.embed_tokens.weight", (vocab, hidden), place),
-            || {
-                let layers = (0..config.num_layers).into_par_iter();
-                layers.map(|layer| Layer::load(weights, layer, &config, place)).collect::<Result<_, _>>()
-            },
-        );
-        let embedding = embedding?;
         let tied_embeddings = weights.tied_embeddings(&config);
-        let output = if tied_embeddings {
-            Linear { weight: embedding.clone(), bias: None }
-        } else {
+        let ends = || -> Result<_, EngineError> {
+            let embedding = Weight::load(weights, "model.embed_tokens.weight", (vocab, hidden), place)?;
+            if tied_embeddings {
+                return Ok((embedding.clone(), Linear { weight: embedding, bias: None }));
+            }
             let whole = Placement { shard: Shard::WHOLE, ..place };
-            Linear::column_parallel(weights, "lm_head", (vocab, hidden), whole)?
+            Ok((embedding, Linear::column_parallel(weights, "lm_head", (vocab, hidden), whole)?))
         };
+        // As floats, several layers at once would take several times the memory.
+        let in_a_row = if place.dtype == WeightDtype::F32 { config.num_layers } else { 1 };
+        let layers = (0..config.num_layers).into_par_iter().with_min_len(in_a_row);
+        let layers = layers.map(|layer| Layer::load(weights, layer, &config, place));
+        let (ends, layers) = rayon::join(ends, || layers.collect::<Result<_, _>>());
+        let ((embedding, output), layers) = (ends?, layers?);
         let factors = weights.find("rope_freqs.weight", &[config.head_dim / 2], &Device::Cpu)?;
         let factors = factors.map(|factors| factors.to_vec1::<f32>()).transpose()?;
         Ok(Self {
             num_heads: place.shard.part(config.num_heads, "heads")?,
             num_kv_heads: place.shard.part(config.num_kv_heads, "key and value heads")?,
-            layers: layers?,
+            layers,
             norm: Norm::load(weights, "model.norm.weight", &config, place)?,
             rope: RopeTable::new(&config, positions, factors, place.device)?,
             embedding,

@@ -1,4 +1,5 @@
-//! Finds a model's tensors in a GGUF file or a folder of safetensors, under Hugging Face's names, as f32.
+//! Finds a model's tensors in a GGUF file or a folder of safetensors, under Hugging Face's names, as f32 or as matrices of
+//! few bits.
 
 mod dtype;
 mod folder;
@@ -12,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::quantized::gguf_file;
 use candle_core::{DType, Device, Tensor};
-use kernels::{GROUP, Matrix, Quantizing};
+use kernels::{GROUP, Matrix, UnfinishedMatrix};
 
 pub use self::dtype::{DTYPES, dtype_name};
 use self::folder::Folder;
@@ -23,7 +24,7 @@ use crate::EngineError;
 use crate::model::{Architecture, ModelConfig};
 use crate::ops::with_slices;
 
-/// Rows of a matrix that are read at once. No block reaches beyond its row.
+/// Rows of a matrix that are read at once, or the next number of whole heads. No block reaches beyond its row.
 const ROWS_AT_ONCE: usize = 64;
 
 /// An opened model file. Only headers are in memory; each tensor is read when it is asked for.
@@ -32,7 +33,7 @@ pub struct Weights {
     source: Source,
     path: PathBuf,
     /// GGUF stores query and key rows of llama with the two halves of each head interleaved.
-    deinterleave_heads: Option<ModelConfig>,
+    interleaved: Option<Interleaved>,
 }
 
 #[derive(Debug)]
@@ -66,7 +67,7 @@ impl Weights {
         } else {
             Source::Gguf(GgufFile::open(path)?)
         };
-        Ok(Self { source, path: path.to_owned(), deinterleave_heads: None })
+        Ok(Self { source, path: path.to_owned(), interleaved: None })
     }
 
     /// Which format it is.
@@ -97,10 +98,11 @@ impl Weights {
         })
     }
 
-    /// Tells how the heads are laid out, so that [`Self::get`] gives them in one way.
+    /// Tells how the heads are laid out, so that they are given in one way.
     pub fn set_layout(&mut self, config: &ModelConfig) {
         let llama = matches!(config.architecture, Architecture::Llama | Architecture::Mistral);
-        self.deinterleave_heads = (llama && self.kind() == WeightsKind::Gguf).then(|| config.clone());
+        let is_interleaved = llama && self.kind() == WeightsKind::Gguf;
+        self.interleaved = is_interleaved.then_some(Interleaved { head_dim: config.head_dim });
     }
 
     /// Whether the output layer is the embedding: the metadata's word, else whether there is an output layer.
@@ -162,30 +164,34 @@ impl Weights {
     ) -> Result<Option<Matrix>, EngineError> {
         let Some(own_name) = self.expect(name, &[outputs, inputs])? else { return Ok(None) };
         let Source::Gguf(file) = &self.source else { return Ok(None) };
-        let groups = file.four_bits(&own_name, outputs);
-        let Some(mut groups) = groups.map_err(|error| unreadable(&self.path, &own_name, &error))? else {
-            return Ok(None);
-        };
-        if let Some(heads) = self.interleaved(name) {
-            groups = heads.rows_apart(&groups, inputs / GROUP);
+        let heads = self.interleaved(name);
+        let mut matrix = UnfinishedMatrix::of_4_bits(outputs, inputs);
+        for rows in pieces(outputs, heads) {
+            let groups = file.groups(&own_name, rows);
+            let Some(mut groups) = groups.map_err(|error| unreadable(&self.path, &own_name, &error))? else {
+                return Ok(None);
+            };
+            if let Some(heads) = heads {
+                groups = heads.rows_apart(&groups, inputs / GROUP);
+            }
+            matrix.push_groups(&groups);
         }
-        Ok(Some(Matrix::of_four_bits(outputs, inputs, &groups)))
+        Ok(Some(matrix.finish()))
     }
 
     /// A matrix in 8 bits. Few of a large one's rows are in memory as f32 at a time: fresh memory is slow.
     pub fn int8(&self, name: &str, (outputs, inputs): (usize, usize)) -> Result<Matrix, EngineError> {
         let own_name = self.expect(name, &[outputs, inputs])?.ok_or_else(|| self.missing(name))?;
         let heads = self.interleaved(name);
-        let step = if heads.is_some() { outputs.max(1) } else { ROWS_AT_ONCE };
-        let mut matrix = Quantizing::new(outputs, inputs);
-        for first in (0..outputs).step_by(step) {
-            let rows = self.read(&own_name, first..(first + step).min(outputs), heads)?;
+        let mut matrix = UnfinishedMatrix::of_8_bits(outputs, inputs);
+        for rows in pieces(outputs, heads) {
+            let rows = self.read(&own_name, rows, heads)?;
             with_slices([&rows], |[rows]| matrix.push(rows))?;
         }
         Ok(matrix.finish())
     }
 
-    /// Some rows, all of them numbers, as f32 on the CPU; of interleaved heads all rows.
+    /// Some rows, all of them numbers, as f32 on the CPU; of interleaved heads whole ones.
     fn read(
         &self,
         own_name: &str,
@@ -251,16 +257,14 @@ impl Weights {
 
     /// How the heads of this tensor's rows lie, if the file has their halves interleaved.
     fn interleaved(&self, name: &str) -> Option<Interleaved> {
-        let config = self.deinterleave_heads.as_ref()?;
-        let num_heads = if name.contains("q_proj") {
-            config.num_heads
-        } else if name.contains("k_proj") {
-            config.num_kv_heads
-        } else {
-            return None;
-        };
-        Some(Interleaved { num_heads, head_dim: config.head_dim })
+        self.interleaved.filter(|_| name.contains("q_proj") || name.contains("k_proj"))
     }
+}
+
+/// Rows that are read at once.
+fn pieces(outputs: usize, heads: Option<Interleaved>) -> impl Iterator<Item = Range<usize>> {
+    let step = heads.map_or(ROWS_AT_ONCE, |heads| ROWS_AT_ONCE.next_multiple_of(heads.head_dim));
+    (0..outputs).step_by(step).map(move |first| first..(first + step).min(outputs))
 }
 
 /// Looks at all of them, for a loop without a way out is a vector instruction.

@@ -196,6 +196,7 @@ fn what_a_spec_leaves_out_has_a_default_and_what_is_wrong_is_named() {
             wrong(steps(&[5.0, 50.0])),
             wrong(steps(&[50.0, 50.0, 100.0])),
             wrong(steps(&[f64::NAN, 100.0])),
+            wrong(steps(&[f64::MAX, 100.0])),
             wrong(Strategy::Ab { percent: 100.0, duration_s: 5 }),
             wrong(Strategy::BlueGreen { keep_s: 0 }),
         ]

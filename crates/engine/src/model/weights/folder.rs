@@ -1,4 +1,4 @@
-//! A Hugging Face folder: which safetensors files belong to the model, and their tensors, read one by one.
+//! A Hugging Face folder: which safetensors files belong to the model, and their tensors, read some rows at a time.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;

@@ -1,4 +1,4 @@
-//! One GGUF file: its header checked before anything is allocated by what it says, its tensors read one by one.
+//! One GGUF file: its header checked before anything is allocated by what it says, its tensors read some rows at a time.
 
 use std::fs::File;
 use std::io::{BufReader, Read, Seek};
@@ -9,7 +9,7 @@ use std::path::Path;
 use candle_core::quantized::QTensor;
 use candle_core::quantized::ggml_file::qtensor_from_ggml;
 use candle_core::quantized::gguf_file::{Content, TensorInfo};
-use candle_core::{Device, Tensor};
+use candle_core::{Device, Error, Tensor};
 use kernels::FourBits;
 
 use super::{TensorSummary, dtype_name, four_bits};
@@ -41,13 +41,17 @@ impl GgufFile {
         self.content.tensor_infos.get(name).map(|info| info.shape.dims())
     }
 
-    /// The groups of a matrix of four bits, unless it has more.
-    pub(super) fn four_bits(&self, name: &str, outputs: usize) -> candle_core::Result<Option<Vec<FourBits>>> {
+    /// Some rows' groups of four bits; `None` if the tensor has more.
+    pub(super) fn groups(
+        &self,
+        name: &str,
+        rows: Range<usize>,
+    ) -> candle_core::Result<Option<Vec<FourBits>>> {
         let info = self.content.tensor_infos.get(name);
         if !info.is_some_and(|info| four_bits::is_four_bits(info.ggml_dtype)) {
             return Ok(None);
         }
-        four_bits::blocks(&self.read(name, 0..outputs)?)
+        four_bits::blocks(&self.read(name, rows)?)
     }
 
     /// Some rows, dequantized to f32, on the CPU.
@@ -55,11 +59,9 @@ impl GgufFile {
         self.read(name, rows)?.dequantize(&Device::Cpu)
     }
 
-    /// Some rows, as they are stored. Their place does not depend on what was read before, so threads share the file.
+    /// Some rows, as they are stored. No read depends on one before, so threads share the file.
     fn read(&self, name: &str, rows: Range<usize>) -> candle_core::Result<QTensor> {
-        let Some(info) = self.content.tensor_infos.get(name) else {
-            candle_core::bail!("it is not in the file");
-        };
+        let info = self.content.tensor_infos.get(name).ok_or_else(|| Error::msg("it is not in the file"))?;
         let mut dims = info.shape.dims().to_vec();
         dims[0] = rows.len();
         let row_len: usize = dims[1..].iter().product();
@@ -104,10 +106,12 @@ pub fn read_gguf_header(file: File) -> Result<(Content, BufReader<File>), String
     Ok((content, reader))
 }
 
-/// Where a tensor's bytes end, counted from the first tensor's; `None` where that overflows or blocks are not whole.
+/// Where a tensor's bytes end, counted from the first tensor's; `None` where that overflows or rows are no whole blocks.
 fn end_of(info: &TensorInfo) -> Option<u64> {
-    let elements = info.shape.dims().iter().try_fold(1_usize, |product, dim| product.checked_mul(*dim))?;
-    let (blocks, rest) = (elements / info.ggml_dtype.block_size(), elements % info.ggml_dtype.block_size());
+    let dims = info.shape.dims();
+    let elements = dims.iter().try_fold(1_usize, |product, dim| product.checked_mul(*dim))?;
+    let block = info.ggml_dtype.block_size();
+    let (blocks, rest) = (elements / block, dims.last().unwrap_or(&1) % block);
     let bytes = blocks.checked_mul(info.ggml_dtype.type_size()).filter(|_| rest == 0)?;
     info.offset.checked_add(bytes as u64)
 }
