@@ -90,11 +90,11 @@ fn a_folder_without_its_parts_says_which_is_missing() {
 }
 
 #[test]
-fn a_safetensors_file_that_is_cut_short_is_refused_wherever_it_is_cut() {
+fn a_safetensors_file_of_another_length_is_refused_wherever_it_is_cut() {
     let room = sound_folder(1);
     let path = room.path().join("model.safetensors");
     let whole = fs::metadata(&path).expect("is there").len();
-    for bytes in [whole - 1, whole / 2, 3000, 100, 9, 8, 7, 0] {
+    for bytes in [whole + 1, whole - 1, whole / 2, 3000, 100, 9, 8, 7, 0] {
         shorten(&path, bytes);
         refused(room.path(), &["model.safetensors", "cut short"]);
     }
@@ -241,9 +241,13 @@ fn list(kind: u32, length: u64) -> Vec<u8> {
 }
 
 fn f32_tensor(name: &str, dims: &[u64], offset: u64) -> Vec<u8> {
+    tensor(name, dims, 0, offset)
+}
+
+fn tensor(name: &str, dims: &[u64], dtype: u32, offset: u64) -> Vec<u8> {
     let dims_bytes: Vec<u8> = dims.iter().flat_map(|dim| dim.to_le_bytes()).collect();
     let num_dims = (dims.len() as u32).to_le_bytes();
-    [string(name).as_slice(), &num_dims, &dims_bytes, &0_u32.to_le_bytes(), &offset.to_le_bytes()].concat()
+    [string(name).as_slice(), &num_dims, &dims_bytes, &dtype.to_le_bytes(), &offset.to_le_bytes()].concat()
 }
 
 #[test]
@@ -278,6 +282,8 @@ fn a_gguf_header_that_lies_is_refused_before_memory_is_taken_for_it() {
         (gguf(1, 0, &[&f32_tensor("x", &[1 << 40], 0)]), "cut short"),
         (gguf(1, 0, &[&f32_tensor("x", &[1], u64::MAX)]), "makes no sense"),
         (gguf(1, 0, &[&f32_tensor("x", &[1; 5], 0)]), "5 dimensions"),
+        // Two rows of half a block of Q8_0 each.
+        (gguf(1, 0, &[&tensor("x", &[16, 2], 8, 0), &[0; 128]]), "makes no sense"),
         (
             gguf(2, 0, &[&f32_tensor("x", &[1], 0), &f32_tensor("x", &[1], 0), &[0; 64]]),
             "some are there twice",

@@ -230,7 +230,11 @@ fn inspect(path: &Path) -> Result<ResolvedModel, Error> {
     let refuse = |reason: &str| Error::NotAModel { path: path.to_owned(), reason: reason.to_owned() };
     let metadata = fs::metadata(path).map_err(|error| refuse(&error.to_string().to_lowercase()))?;
     if !metadata.is_dir() {
-        if !is_gguf(path) {
+        // Opening a pipe would wait for somebody to write into it.
+        if !metadata.is_file() {
+            return Err(refuse("it is neither a file nor a directory"));
+        }
+        if !is_gguf(path).map_err(|error| refuse(&error.to_string().to_lowercase()))? {
             return Err(refuse("it does not begin as a GGUF file does"));
         }
         let name = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
@@ -275,9 +279,10 @@ fn inspect(path: &Path) -> Result<ResolvedModel, Error> {
     }
 }
 
-fn is_gguf(path: &Path) -> bool {
-    let mut magic = [0; 4];
-    File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && magic == GGUF_MAGIC
+fn is_gguf(path: &Path) -> std::io::Result<bool> {
+    let mut start = Vec::new();
+    File::open(path)?.take(GGUF_MAGIC.len() as u64).read_to_end(&mut start)?;
+    Ok(start == GGUF_MAGIC)
 }
 
 #[cfg(test)]

@@ -45,6 +45,15 @@ fn a_gguf_file_is_known_by_its_first_bytes() {
 }
 
 #[test]
+fn a_pipe_is_no_model_and_nobody_waits_for_a_writer() {
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("model.gguf");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let refused = resolve(dir.path(), &ModelRef::Path(pipe)).unwrap_err();
+    assert!(refused.to_string().contains("neither a file nor a directory"), "{refused}");
+}
+
+#[test]
 fn a_directory_is_a_model_if_it_holds_exactly_one() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("bert");

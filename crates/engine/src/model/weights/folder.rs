@@ -87,8 +87,8 @@ impl Folder {
         let row_bytes = shape[1..].iter().product::<usize>() * dtype.size_in_bytes();
         shape[0] = rows.len();
         let mut bytes = vec![0; rows.len() * row_bytes];
-        let start = info.data_offsets.0 + rows.start * row_bytes;
-        file.read_exact_at(&mut bytes, data_offset + start as u64)?;
+        let start = data_offset + (info.data_offsets.0 + rows.start * row_bytes) as u64;
+        file.read_exact_at(&mut bytes, start).map_err(|error| EngineError::load(path, error))?;
         Ok(Tensor::from_raw_buffer(&bytes, dtype, &shape, &Device::Cpu)?)
     }
 
@@ -129,8 +129,8 @@ impl SafetensorsFile {
         // The tensors lie one after the other without gaps; reading the header checked that.
         let end = metadata.tensors().values().map(|info| info.data_offsets.1 as u64).max().unwrap_or(0);
         match data_offset.checked_add(end) {
-            Some(end) if end <= file_bytes => Ok(Self { path, file, data_offset, metadata }),
-            _ => Err(refuse(format!("it has {file_bytes} bytes, fewer than its tensors: it is cut short"))),
+            Some(end) if end == file_bytes => Ok(Self { path, file, data_offset, metadata }),
+            _ => Err(refuse(format!("it has {file_bytes} bytes, its tensors not: damaged or cut short"))),
         }
     }
 }
