@@ -15,13 +15,13 @@ use candle_nn::VarBuilder;
 use candle_transformers::models::{llama, mistral, qwen2, qwen3};
 use engine::model::{Architecture, Placement, Shard, Transformer, WeightDtype, Weights};
 use engine::ops::{KvDtype, KvShape, SingleRank, TensorOps};
-use engine::{Backend, LoadedModel, TransformerBackend, inspect};
+use engine::{Backend, LoadedModel, TransformerBackend, WeightKind, inspect};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, json};
 use tempfile::TempDir;
 use tiny_model::{Checkpoint, Family};
 
-use support::{BLOCK_SIZE, TOKENS_MAX, distance, lead, load, teacher_forced};
+use support::{BLOCK_SIZE, TOKENS_MAX, distance, lead, load, load_as, teacher_forced};
 
 const TOLERANCE: f32 = 1e-3;
 /// Over three blocks, and not a whole number of them.
@@ -316,6 +316,18 @@ fn a_model_is_described_the_same_from_a_folder_and_from_gguf() {
         assert_eq!(folder.quantization, "bf16");
         assert_eq!(engine::Inspection { format: gguf.format, ..folder }, gguf);
     }
+}
+
+#[test]
+fn matrices_whose_rows_are_no_whole_groups_are_loaded_as_any_other() {
+    let checkpoint = random(&Family { hidden_size: 72, ..Family::default() });
+    let room = Room::new();
+    let path = room.gguf(&checkpoint, GgmlDType::F16);
+    let [auto, int8] = [WeightKind::Auto, WeightKind::Int8].map(|kind| {
+        let model = load_as(&path, kind, KvDtype::F32).expect("loads");
+        rows(&mut *model.backend(BLOCK_SIZE).expect("fits"))
+    });
+    assert!(auto == int8, "nothing of it has 4 bits");
 }
 
 #[test]

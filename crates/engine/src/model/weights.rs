@@ -163,11 +163,14 @@ impl Weights {
         (outputs, inputs): (usize, usize),
     ) -> Result<Option<Matrix>, EngineError> {
         let Some(own_name) = self.expect(name, &[outputs, inputs])? else { return Ok(None) };
-        let Source::Gguf(file) = &self.source else { return Ok(None) };
+        let file = match &self.source {
+            Source::Gguf(file) if file.is_four_bits(&own_name) => file,
+            _ => return Ok(None),
+        };
         let heads = self.interleaved(name);
         let mut matrix = UnfinishedMatrix::of_4_bits(outputs, inputs);
         for rows in pieces(outputs, heads) {
-            let groups = file.groups(&own_name, rows);
+            let groups = file.read(&own_name, rows).and_then(|rows| four_bits::blocks(&rows));
             let Some(mut groups) = groups.map_err(|error| unreadable(&self.path, &own_name, &error))? else {
                 return Ok(None);
             };

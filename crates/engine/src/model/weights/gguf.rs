@@ -10,7 +10,6 @@ use candle_core::quantized::QTensor;
 use candle_core::quantized::ggml_file::qtensor_from_ggml;
 use candle_core::quantized::gguf_file::{Content, TensorInfo};
 use candle_core::{Device, Error, Tensor};
-use kernels::FourBits;
 
 use super::{TensorSummary, dtype_name, four_bits};
 use crate::EngineError;
@@ -41,17 +40,9 @@ impl GgufFile {
         self.content.tensor_infos.get(name).map(|info| info.shape.dims())
     }
 
-    /// Some rows' groups of four bits; `None` if the tensor has more.
-    pub(super) fn groups(
-        &self,
-        name: &str,
-        rows: Range<usize>,
-    ) -> candle_core::Result<Option<Vec<FourBits>>> {
-        let info = self.content.tensor_infos.get(name);
-        if !info.is_some_and(|info| four_bits::is_four_bits(info.ggml_dtype)) {
-            return Ok(None);
-        }
-        four_bits::blocks(&self.read(name, rows)?)
+    /// Whether a tensor holds four bits a weight.
+    pub(super) fn is_four_bits(&self, name: &str) -> bool {
+        self.content.tensor_infos.get(name).is_some_and(|info| four_bits::is_four_bits(info.ggml_dtype))
     }
 
     /// Some rows, dequantized to f32, on the CPU.
@@ -60,7 +51,7 @@ impl GgufFile {
     }
 
     /// Some rows, as they are stored. No read depends on one before, so threads share the file.
-    fn read(&self, name: &str, rows: Range<usize>) -> candle_core::Result<QTensor> {
+    pub(super) fn read(&self, name: &str, rows: Range<usize>) -> candle_core::Result<QTensor> {
         let info = self.content.tensor_infos.get(name).ok_or_else(|| Error::msg("it is not in the file"))?;
         let mut dims = info.shape.dims().to_vec();
         dims[0] = rows.len();
